@@ -1,0 +1,140 @@
+"""What every text source becomes: three splits whose rows read as (text, label name), with errors that name the row."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from datasets import ClassLabel, Dataset, Features, IterableDataset
+
+from helpers.data.token_cache import SPLITS
+
+_COLUMNS = ("text", "label")
+
+
+class Paper(NamedTuple):
+    text: str
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperSplit:
+    """The papers of one split. Texts stay on disk (Arrow) until they are read."""
+
+    name: str
+    rows: Dataset
+    """Columns text and label; a label is a name, or an integer that counts `label_names`."""
+    label_names: tuple[str, ...] | None = None
+    legal_labels: tuple[str, ...] | None = None
+    """The only names a label may have; None: any."""
+    deleted: tuple[str, ...] = ()
+    """Strings to delete from every text."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self, rows: Sequence[int]) -> list[Paper]:
+        """The papers at `rows`; ValueError names the split and the row of a bad text or label."""
+        try:
+            batch = self.rows[rows]
+        except UnicodeDecodeError:
+            batch = self._read_one_by_one(rows)
+        return [self._paper(*item) for item in zip(rows, batch["text"], batch["label"], strict=True)]
+
+    def _read_one_by_one(self, rows: Sequence[int]) -> dict[str, list[Any]]:
+        papers = []
+        for row in rows:
+            try:
+                papers.append(self.rows[row])
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{self.name} row {row}: text is not UTF-8 ({error}); save it as UTF-8") from error
+        return {column: [paper[column] for paper in papers] for column in _COLUMNS}
+
+    def _paper(self, row: int, text: Any, label: Any) -> Paper:
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"{self.name} row {row}: text = {text!r} holds no text; remove the row or fill it in")
+        for string in self.deleted:
+            text = text.replace(string, "")
+        return Paper(text, self._label_name(row, label))
+
+    def _label_name(self, row: int, label: Any) -> str:
+        where = f"{self.name} row {row}: label = {label!r}"
+        if isinstance(label, int) and self.label_names is None:
+            raise ValueError(f"{where} is a number without a name; give names, or a ClassLabel feature that holds them")
+        if isinstance(label, int) and 0 <= label < len(self.label_names):
+            label = self.label_names[label]
+        if not isinstance(label, str) or not label.strip():
+            raise ValueError(f"{where} names no component; every paper needs one, for example 'math.GR'")
+        if self.legal_labels and label not in self.legal_labels:
+            raise ValueError(f"{where} is unknown; the labels here are {', '.join(self.legal_labels)}")
+        return label
+
+
+def paper_splits(
+    loaded: Mapping[str, Dataset | IterableDataset],
+    *,
+    cache_folder: Path,
+    limit: int | None = None,
+    label_names: tuple[str, ...] | None = None,
+    legal_labels: tuple[str, ...] | None = None,
+    deleted: tuple[str, ...] = (),
+) -> dict[str, PaperSplit]:
+    """The splits that `datasets.load_dataset` gave, in the order of SPLITS.
+
+    With a `limit`, only the first so many papers of each label and split are read and kept in `cache_folder`; a
+    stream is left as soon as every label has them. `label_names` stands in where the data carry no ClassLabel.
+    Raises ValueError for a missing split (validation may be missing) or column, or unknown ClassLabel names.
+    """
+    missing = [name for name in ("train", "test") if name not in loaded]
+    if missing:
+        raise ValueError(f"split {missing[0]!r} is missing; there are {', '.join(loaded) or 'none'}")
+    splits = {}
+    for name in SPLITS:
+        if name in loaded:
+            rows = loaded[name]
+            _require_columns(name, rows)
+            names = _class_names(rows) or label_names
+            if legal_labels and names and set(names) - set(legal_labels):
+                unknown = sorted(set(names) - set(legal_labels))
+                raise ValueError(f"{name}: label {unknown[0]!r} is unknown; the labels are {', '.join(legal_labels)}")
+            rows = _first_papers(rows, limit, names or legal_labels, cache_folder) if limit else rows
+            splits[name] = PaperSplit(
+                name=name,
+                rows=rows.select_columns(list(_COLUMNS)),
+                label_names=names,
+                legal_labels=legal_labels,
+                deleted=deleted,
+            )
+    return splits
+
+
+def _require_columns(split: str, rows: Dataset | IterableDataset) -> None:
+    columns = rows.column_names or list(next(iter(rows), {}))  # a stream may know its columns only from a row
+    for column in _COLUMNS:
+        if column not in columns:
+            raise ValueError(f"{split}: column {column!r} is missing; there are {', '.join(columns) or 'none'}")
+
+
+def _class_names(rows: Dataset | IterableDataset) -> tuple[str, ...] | None:
+    feature = (rows.features or {}).get("label")
+    return tuple(feature.names) if isinstance(feature, ClassLabel) else None
+
+
+def _first_papers(
+    rows: Dataset | IterableDataset, limit: int, labels: tuple[str, ...] | None, cache_folder: Path
+) -> Dataset:
+    features = Features({column: rows.features[column] for column in _COLUMNS}) if rows.features else None
+    arguments = {"rows": rows, "limit": limit, "num_labels": len(labels) if labels else None}
+    return Dataset.from_generator(_walk, features=features, cache_dir=str(cache_folder), gen_kwargs=arguments)
+
+
+def _walk(rows: Dataset | IterableDataset, limit: int, num_labels: int | None) -> Iterator[dict[str, Any]]:
+    """The first `limit` rows of each label; ends early when all `num_labels` have that many."""
+    taken: dict[Any, int] = {}
+    for row in rows:
+        label = row["label"]
+        if taken.get(label, 0) < limit:
+            taken[label] = taken.get(label, 0) + 1
+            yield {column: row[column] for column in _COLUMNS}
+            if sum(count == limit for count in taken.values()) == num_labels:
+                return

@@ -1,0 +1,225 @@
+"""The token cache: tokenised papers as Parquet parts, one small index, and the manifest that publishes them.
+
+    cache/<cache_id>/{train,validation,test}/part-00000.parquet    rows paper_id, category, tokens
+    cache/<cache_id>/index.parquet                                 split, paper_id, category, num_tokens
+    cache/<cache_id>/tokenizer.json                                of a text source
+    cache/<cache_id>/manifest.json                                 written last
+
+Planning reads the index alone. Parquet is what travels (a few files on Drive); `flat_tokens` unpacks a split once,
+on local disk, into one memory-mapped array.
+"""
+
+import functools
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
+
+from helpers.storage import Storage, file_sha256, publish_folder, publish_json
+
+SCHEMA = 1
+SPLITS = ("train", "validation", "test")
+MANIFEST, INDEX, TOKENIZER = "manifest.json", "index.parquet", "tokenizer.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperIndex:
+    """The papers of one split in the order of its parts (N papers)."""
+
+    paper_ids: np.ndarray
+    """str [N]."""
+    component: np.ndarray
+    """int32 [N], a position in `TokenCache.components`."""
+    num_tokens: np.ndarray
+    """int64 [N]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlatTokens:
+    """All tokens of one split behind each other: paper n is `tokens[offsets[n] : offsets[n + 1]]`."""
+
+    tokens: np.memmap
+    """uint16, or uint32 for vocabularies above 65,536 tokens; read-only."""
+    offsets: np.ndarray
+    """int64 [N + 1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenCache:
+    """A published cache."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def cache_id(self) -> str:
+        return self.manifest["cache_id"]
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        return tuple(self.manifest["components"])
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids that can occur, BOS included."""
+        return self.manifest["vocab_size"]
+
+    @property
+    def bos_id(self) -> int:
+        return self.manifest["bos_id"]
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(self.manifest["token_dtype"])
+
+    def index(self, split: str) -> PaperIndex:
+        """The papers of `split`; ValueError when the cache has no such split."""
+        _require_split(self, split)
+        rows = _read_index(self.folder / INDEX, self.manifest["files"][INDEX]["sha256"])
+        rows = rows.filter(pa.compute.equal(rows["split"], split))
+        component = pa.compute.index_in(rows["category"], pa.array(self.components))
+        return PaperIndex(
+            paper_ids=rows["paper_id"].to_numpy().astype(str),
+            component=component.to_numpy().astype(np.int32),
+            num_tokens=rows["num_tokens"].to_numpy().astype(np.int64),
+        )
+
+    def files(self) -> dict[str, dict[str, Any]]:
+        """What the manifest says (`bytes`, `sha256`) of each file, by its path in the cache folder."""
+        parts = {
+            part["file"]: {"bytes": part["bytes"], "sha256": part["sha256"]}
+            for split in self.manifest["splits"].values()
+            for part in split["parts"]
+        }
+        return parts | self.manifest["files"]
+
+
+def open_cache(storage: Storage, cache_id: str) -> TokenCache | None:
+    """The published cache `cache_id`; None when it has no valid manifest, or a file is missing or of another size."""
+    cache = read_manifest(storage, cache_id)
+    return cache if cache and not wrong_sizes(cache) else None
+
+
+def read_manifest(storage: Storage, cache_id: str) -> TokenCache | None:
+    """The cache as its manifest describes it, its files unseen; None without a valid manifest."""
+    folder = storage.cache(cache_id)
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError):
+        return None
+    if not isinstance(manifest, dict) or (manifest.get("schema"), manifest.get("cache_id")) != (SCHEMA, cache_id):
+        return None
+    return TokenCache(folder=folder, manifest=manifest)
+
+
+def wrong_sizes(cache: TokenCache) -> list[str]:
+    """A sentence for each file that is missing or has another size than the manifest says."""
+    faults = []
+    for name, facts in cache.files().items():
+        path = cache.folder / name
+        size = path.stat().st_size if path.exists() else None
+        if size is None:
+            faults.append(f"{path} is missing")
+        elif size != facts["bytes"]:
+            faults.append(f"{path} has {size:,} bytes instead of {facts['bytes']:,}")
+    return faults
+
+
+def verify_cache(cache: TokenCache) -> list[str]:
+    """A sentence for each damaged file, every file read and hashed; a deleted one is built again by the next fetch."""
+    faults = wrong_sizes(cache)
+    for name, facts in cache.files().items():
+        path = cache.folder / name
+        if path.exists() and path.stat().st_size == facts["bytes"] and file_sha256(path) != facts["sha256"]:
+            faults.append(f"{path} does not have the SHA-256 of the manifest")
+    return faults
+
+
+def flat_tokens(cache: TokenCache, split: str, storage: Storage) -> FlatTokens:
+    """The tokens of `split`, unpacked to local disk the first time and memory-mapped.
+
+    A flat form that is damaged, or of other parts, is built again. Raises ValueError for a split the cache lacks or a
+    damaged part, RuntimeError when the local disk cannot be written.
+    """
+    _require_split(cache, split)
+    folder = storage.flat_tokens(cache.cache_id) / split
+    if not _is_whole(cache, split, folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            with publish_folder(folder) as temporary:
+                _unpack(cache, split, temporary)
+        except OSError as error:
+            raise RuntimeError(
+                f"the tokens of {split} could not be unpacked to {folder} ({error.strerror or error}); "
+                "nothing was left there. Free some space on the local disk and run again"
+            ) from error
+    tokens = np.memmap(folder / "tokens.bin", dtype=cache.dtype, mode="r")
+    return FlatTokens(tokens=tokens, offsets=np.load(folder / "offsets.npy"))
+
+
+def _flat_facts(cache: TokenCache, split: str) -> dict[str, Any]:
+    facts = cache.manifest["splits"][split]
+    return {
+        "parts": [part["sha256"] for part in facts["parts"]],
+        "papers": facts["papers"],
+        "tokens": facts["tokens"],
+        "token_dtype": cache.dtype.name,
+    }
+
+
+def _is_whole(cache: TokenCache, split: str, folder: Path) -> bool:
+    facts = _flat_facts(cache, split)
+    try:
+        if json.loads((folder / "flat.json").read_text(encoding="utf-8")) != facts:
+            return False
+        offsets = np.load(folder / "offsets.npy")
+        size = (folder / "tokens.bin").stat().st_size
+    except (OSError, ValueError, EOFError):
+        return False
+    return len(offsets) == facts["papers"] + 1 and offsets[-1] == facts["tokens"] == size // cache.dtype.itemsize
+
+
+def _unpack(cache: TokenCache, split: str, folder: Path) -> None:
+    """Part by part, a row group at a time: memory is bounded by one part's file."""
+    lengths = [np.zeros(1, np.int64)]
+    with open(folder / "tokens.bin", "wb") as flat:
+        for part in cache.manifest["splits"][split]["parts"]:
+            for column in _token_columns(cache.folder / part["file"], part["sha256"]):
+                lengths.append(pa.compute.list_value_length(column).to_numpy().astype(np.int64))
+                column.flatten().to_numpy().astype(cache.dtype, copy=False).tofile(flat)
+    np.save(folder / "offsets.npy", np.cumsum(np.concatenate(lengths)))
+    publish_json(folder / "flat.json", _flat_facts(cache, split))
+
+
+def _token_columns(path: Path, sha256: str) -> Iterator[pa.ListArray]:
+    part = pq.ParquetFile(pa.BufferReader(_read_verified(path, sha256)))
+    for group in range(part.num_row_groups):
+        yield part.read_row_group(group, columns=["tokens"])["tokens"].combine_chunks()
+
+
+def _read_verified(path: Path, sha256: str) -> bytes:
+    """The file's bytes; ValueError when they are not those that the manifest names."""
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ValueError(f"{path} is damaged: its SHA-256 is not the manifest's; delete it and fetch again")
+    return content
+
+
+@functools.lru_cache(maxsize=4)
+def _read_index(path: Path, sha256: str) -> pa.Table:
+    """Kept for the next call: a plan asks for the same index once a run. The hash names the content."""
+    return pq.read_table(pa.BufferReader(_read_verified(path, sha256)))
+
+
+def _require_split(cache: TokenCache, split: str) -> None:
+    if split not in cache.manifest["splits"]:
+        legal = ", ".join(cache.manifest["splits"])
+        raise ValueError(f"split = {split!r} is not in {cache.cache_id}; use one of {legal}")
