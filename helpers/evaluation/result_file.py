@@ -1,0 +1,83 @@
+"""`results/<run_id>.jsonl`: one run line, a line for each component and step, and the summaries, last and hashed.
+
+The file's existence is what "done" means, so it is written whole and after everything else. Its last line carries the
+SHA-256 of the lines above it: a file that was cut or altered is recognised and not counted.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from helpers.config import RunConfig
+from helpers.data.fetch_arxiv import cache_id
+from helpers.storage import Storage, publish_text
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Result:
+    run: dict[str, Any]
+    xe: list[dict[str, Any]]
+    """A line for each evaluated step and component, steps ascending."""
+    summaries: list[dict[str, Any]]
+    """A line for each evaluated step, ascending: the last is the end of the run."""
+
+
+def write_result(path: Path, result: Result) -> Path:
+    """Publish `result` at `path` whole, each list sorted by step."""
+    rows = [result.run, *_by_step(result.xe), *_by_step(result.summaries)]
+    lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows]
+    above = "".join(line + "\n" for line in lines[:-1])
+    last = rows[-1] | {"sha256_above": hashlib.sha256(above.encode()).hexdigest()}
+    return publish_text(path, above + json.dumps(last, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_result(path: Path) -> Result:
+    """The result at `path`; ValueError says what is wrong with a file that is cut, altered or of another schema."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        above, last = text[: text.rstrip("\n").rfind("\n") + 1], text.rstrip("\n").rsplit("\n", 1)[-1]
+        rows = [json.loads(line) for line in [*above.split("\n")[:-1], last]]
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not a whole result file ({error})") from error
+    if not all(isinstance(row, dict) for row in rows) or rows[0].get("kind") != "run":
+        raise ValueError(f"{path} does not begin with a run line")
+    if rows[0].get("schema") != SCHEMA:
+        raise ValueError(f"{path} has schema {rows[0].get('schema')!r}; this version reads {SCHEMA}")
+    missing = sorted({"run_id", "study", "config", "provenance"} - rows[0].keys())
+    if missing:
+        raise ValueError(f"{path} has no {missing[0]} in its run line")
+    if rows[-1].pop("sha256_above", None) != hashlib.sha256(above.encode()).hexdigest():
+        raise ValueError(f"{path} was cut or altered: its last line does not match the lines above it")
+    of_kind = {kind: [row for row in rows[1:] if row.get("kind") == kind] for kind in ("xe", "summary")}
+    return Result(rows[0], of_kind["xe"], of_kind["summary"])
+
+
+def finished_result(config: RunConfig, storage: Storage, report: Callable[[str], None]) -> Result | None:
+    """The result of a run that is done, or None. A damaged file is reported and does not count.
+
+    ValueError if the result was measured on other data than the source holds now.
+    """
+    path = storage.result(config.run_id)
+    if not path.exists():
+        return None
+    try:
+        result = read_result(path)
+    except ValueError as error:
+        report(f"{error}; the run is evaluated again")
+        return None
+    measured_on, now = result.run["provenance"].get("cache_id"), cache_id(config.data)
+    if measured_on != now:
+        raise ValueError(
+            f"run {config.run_id} is done, but on other data (cache {measured_on}; the source now gives {now}); "
+            "use another --storage for the new data"
+        )
+    return result
+
+
+def _by_step(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: row["step"])

@@ -1,0 +1,43 @@
+"""GPT-NeoX models with the published Pythia shapes (Biderman et al. 2023, arXiv 2304.01373), randomly initialised.
+
+What differs from the published configurations is the maximum context (128 instead of 2,048: rotary embeddings have no
+parameters, so the totals stay) and dropout.
+"""
+
+import torch
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+from helpers.config import ModelConfig
+from helpers.data.counter_rng import Stream, torch_seed
+from helpers.models.shapes import SHAPES, embedding_rows
+
+
+def neox_config(model: ModelConfig, vocab_size: int, bos_id: int) -> GPTNeoXConfig:
+    shape = SHAPES[model.size]
+    return GPTNeoXConfig(
+        vocab_size=embedding_rows(vocab_size),
+        hidden_size=shape.d_model,
+        num_hidden_layers=shape.n_layer,
+        num_attention_heads=shape.n_head,
+        intermediate_size=4 * shape.d_model,
+        max_position_embeddings=model.max_context_tokens,
+        hidden_act="gelu",
+        rotary_pct=0.25,
+        rotary_emb_base=10_000,
+        attention_dropout=model.dropout,
+        hidden_dropout=model.dropout,
+        use_parallel_residual=True,
+        tie_word_embeddings=False,
+        initializer_range=0.02,
+        layer_norm_eps=1e-5,
+        bos_token_id=bos_id,
+        eos_token_id=bos_id,
+        use_cache=False,
+    )
+
+
+def build_model(model: ModelConfig, vocab_size: int, bos_id: int, seed: int) -> GPTNeoXForCausalLM:
+    """A randomly initialised model in float32 on the CPU: the same weights for the same seed on every machine."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch_seed(seed, Stream.WEIGHTS))
+        return GPTNeoXForCausalLM(neox_config(model, vocab_size, bos_id))

@@ -1,0 +1,90 @@
+"""What a run computes on: device, precision, and how many windows at once."""
+
+import psutil
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.tracking import get_available_trackers
+
+from helpers.config import RunConfig
+from helpers.storage import Storage
+from helpers.training.loss import WindowModel
+
+CPU_MICRO_BATCH = 32  # windows; larger ones leave the caches of a CPU and are no faster
+_MEMORY_SHARE = 0.9  # of the card; the rest is for fragmentation and what else lives there
+
+
+def choose_device(config: RunConfig) -> torch.device:
+    wanted = config.execution.device
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ValueError("execution.device = 'cuda', but torch sees no GPU; use execution.device=auto or cpu")
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def choose_precision(config: RunConfig, device: torch.device) -> tuple[str, str | None]:
+    """The precision to train in, and why it is not the configured one (None if it is).
+
+    ValueError for bf16 on a card that only emulates it (`torch.cuda.is_bf16_supported` counts emulation).
+    """
+    wanted = config.train.precision
+    if device.type == "cpu":
+        reason = f"train.precision = {wanted} is for GPUs: this CPU trains in fp32"
+        return "fp32", reason if wanted != "fp32" else None
+    if wanted == "bf16" and torch.cuda.get_device_capability(device) < (8, 0):
+        name = torch.cuda.get_device_name(device)
+        raise ValueError(f"train.precision = 'bf16', but {name} computes bf16 only by emulation; use fp16 or fp32")
+    return wanted, None
+
+
+def make_accelerator(config: RunConfig, storage: Storage, device: torch.device, precision: str) -> Accelerator:
+    """An Accelerator for one run. ValueError for a tracker that is not installed, or more than one process."""
+    available = [str(tracker) for tracker in get_available_trackers()]
+    missing = [tracker for tracker in config.execution.trackers if tracker not in available]
+    if missing:
+        raise ValueError(f"execution.trackers names {missing[0]!r}, which is not installed; there are {available}")
+    # One process may train several runs after each other; Accelerate keeps the first one's settings unless reset.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision="no" if precision == "fp32" else precision,
+        log_with=list(config.execution.trackers) or None,
+        project_dir=str(storage.tensorboard(config.run_id).parent),
+    )
+    if accelerator.num_processes > 1:
+        raise ValueError(f"{accelerator.num_processes} processes were launched, but a run trains in one; start it once")
+    return accelerator
+
+
+def choose_micro_batch(config: RunConfig, accelerator: Accelerator, model: WindowModel) -> int:
+    """Windows computed at once: as configured, else the global batch, on a GPU halved until its step fits the card."""
+    micro_batch = config.execution.micro_batch or config.train.batch_size
+    if config.execution.micro_batch or accelerator.device.type == "cpu":
+        limit = micro_batch if config.execution.micro_batch else CPU_MICRO_BATCH
+        return min(limit, config.train.batch_size)
+    while not _fits(accelerator, model, micro_batch, config.data.window_tokens):
+        if micro_batch == 1:
+            raise ValueError(f"model.size = {config.model.size!r} does not fit this GPU; use a smaller size")
+        micro_batch = -(-micro_batch // 2)
+    return micro_batch
+
+
+def memory_bytes(device: torch.device) -> int:
+    """Peak allocated GPU memory, or the resident memory of this process."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
+
+
+def _fits(accelerator: Accelerator, model: WindowModel, windows: int, window_tokens: int) -> bool:
+    """Whether forward and backward of so many windows, and AdamW's two states, fit the GPU."""
+    device = accelerator.device
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    try:
+        tokens_BT = torch.zeros(windows, window_tokens, dtype=torch.long, device=device)
+        accelerator.backward(model(tokens_BT) / tokens_BT.numel())
+    except torch.cuda.OutOfMemoryError:
+        return False
+    finally:
+        model.zero_grad(set_to_none=True)
+    states_bytes = sum(2 * 4 * parameter.numel() for parameter in model.parameters())
+    total_bytes = torch.cuda.get_device_properties(device).total_memory
+    return torch.cuda.max_memory_reserved(device) + states_bytes <= _MEMORY_SHARE * total_bytes
