@@ -1,0 +1,239 @@
+"""Result files -> two tables: one row a run, and one row a run and component, both at the end of the run.
+
+Only runs that share a condition may be averaged. A condition is a run's science without K, seed, components and the
+shuffled labels, which are what a grid varies: other sizes, sources, lengths or allocations are other conditions, and
+each has a readable name. A file that cannot be used is named with the reason, and the others are read.
+"""
+
+import copy
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from helpers.config import RunConfig, canonical_json, file_name, portable_name
+from helpers.evaluation.result_file import Result, read_result
+from helpers.overrides import from_json
+from helpers.storage import Storage
+
+GRID, BASELINE, CONTROL = "grid", "baseline", "control"
+
+RUN_COLUMNS = (
+    "run_id", "condition", "role", "k", "seed", "source", "size", "components", "allocation", "order", "sampling",
+    "shuffle", "is_baseline", "window_tokens", "step", "xe", "ppl", "bayes_xe", "bayes_known_xe", "tokens_seen",
+    "unique_tokens", "repetition", "params_total", "params_non_embedding", "params_matmul", "flops_exact", "flops_6nd",
+    "device", "precision",
+)  # fmt: skip
+XE_COLUMNS = (
+    "run_id", "condition", "role", "k", "seed", "component", "split", "windows", "unique_tokens", "xe", "ppl", "se",
+    "bayes_xe", "bayes_known_xe", "xe_by_position", "bayes_xe_by_position", "bayes_known_xe_by_position",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """What the result files of one study hold."""
+
+    study: str
+    runs: pd.DataFrame
+    """One row a run (RUN_COLUMNS); XE in nats per token, the mean over its components at the last step. Exact Bayes
+    values are NaN where they are not known."""
+    xe: pd.DataFrame
+    """One row a run and component (XE_COLUMNS); `*_by_position` are arrays of shape (T,), or None if not known."""
+    left_out: list[str]
+    """`file: reason`, for every file that is not counted."""
+
+    @property
+    def conditions(self) -> list[str]:
+        """The conditions, that with most runs first."""
+        counts = self.runs["condition"].value_counts()
+        return sorted(counts.index, key=lambda condition: (-counts[condition], condition))
+
+    def runs_of(self, condition: str) -> pd.DataFrame:
+        """The rows of `runs` of one condition, of every role."""
+        return self.runs[self.runs["condition"] == condition]
+
+    def of(self, condition: str, role: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The rows of `runs` and of `xe` of one condition and role: grid, baseline (one named component) or control
+        (shuffled labels)."""
+        return _rows(self.runs, condition, role), _rows(self.xe, condition, role)
+
+
+def load_results(storage: Storage, study: str) -> Results:
+    """Every usable result of `study` in `storage`; what is not usable is named in `left_out`."""
+    found: dict[str, tuple[Result, RunConfig]] = {}
+    left_out = []
+    for path in _result_paths(storage):
+        try:
+            result, config = _read(path, study)
+            run_id = result.run["run_id"]
+            if run_id in found:
+                raise ValueError(f"is a second file of run {run_id}")
+            found[run_id] = (result, config)
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            left_out.append(f"{path.name}: {_reason(error, path)}")
+    names = _condition_names([_condition(config) for _, config in found.values()])
+    runs, xe = [], []
+    for (result, config), condition in zip(found.values(), names, strict=True):
+        shared = {"run_id": result.run["run_id"], "condition": condition, "role": _role(config)}
+        shared |= {"k": config.k, "seed": config.seed}
+        runs.append(shared | _run_row(result, config))
+        xe += [shared | row for row in _xe_rows(result)]
+    return Results(study=study, runs=_frame(runs, RUN_COLUMNS), xe=_frame(xe, XE_COLUMNS), left_out=left_out)
+
+
+def _rows(frame: pd.DataFrame, condition: str, role: str) -> pd.DataFrame:
+    return frame[(frame["condition"] == condition) & (frame["role"] == role)]
+
+
+def _result_paths(storage: Storage) -> list[Path]:
+    """The result files; of several of one run, the one with the run's own name comes first. Names that begin with a
+    dot are files that are being written."""
+    folder = storage.result("any").parent
+    paths = [path for path in folder.glob("*.jsonl") if not path.name.startswith(".")]
+    return sorted(paths, key=lambda path: (len(path.name), path.name))
+
+
+def _read(path: Path, study: str) -> tuple[Result, RunConfig]:
+    """The result and its config; ValueError, KeyError or TypeError if it cannot be counted."""
+    result = read_result(path)
+    if result.run["study"] != study:
+        raise ValueError(f"belongs to study {result.run['study']!r}")
+    if not result.run["schedule_complete"]:
+        raise ValueError("its learning-rate schedule had not ended, so it cannot be compared with runs that ended")
+    if not result.summaries:
+        raise ValueError("holds no summary")
+    config = from_json(RunConfig, result.run["config"])
+    _run_row(result, config)
+    evaluated = sorted(row["component"] for row in _xe_rows(result))
+    if evaluated != sorted(result.run["components"]):
+        raise ValueError(f"evaluates {evaluated} at its last step, but was trained on {result.run['components']}")
+    return result, config
+
+
+def _reason(error: Exception, path: Path) -> str:
+    if isinstance(error, KeyError):
+        return f"has no field {error}"
+    return str(error).removeprefix(str(path)).strip()
+
+
+def _role(config: RunConfig) -> str:
+    if config.data.shuffle_labels:
+        return CONTROL
+    return BASELINE if config.data.components and config.k == 1 else GRID
+
+
+def _run_row(result: Result, config: RunConfig) -> dict[str, Any]:
+    run, last, data = result.run, result.summaries[-1], config.data
+    return {
+        "source": portable_name(data.source),
+        "size": config.model.size,
+        "components": tuple(run["components"]),
+        "allocation": data.allocation,
+        "order": data.order,
+        "sampling": data.sampling,
+        "shuffle": data.shuffle_labels,
+        "is_baseline": _role(config) == BASELINE,
+        "window_tokens": data.window_tokens,
+        "step": last["step"],
+        "xe": last["xe"],
+        "ppl": last["ppl"],
+        "bayes_xe": _number(last["bayes_xe"]),
+        "bayes_known_xe": _number(last["bayes_known_xe"]),
+        "tokens_seen": run["tokens_seen"],
+        "unique_tokens": run["unique_tokens"],
+        "repetition": run["tokens_seen_per_unique_token"],
+        "params_total": run["params"]["total"],
+        "params_non_embedding": run["params"]["non_embedding"],
+        "params_matmul": run["params"]["matmul"],
+        "flops_exact": run["flops"]["exact"],
+        "flops_6nd": run["flops"]["6ND"],
+        "device": run["provenance"]["device"],
+        "precision": run["provenance"]["precision"],
+    }
+
+
+def _xe_rows(result: Result) -> list[dict[str, Any]]:
+    """The rows of the last step, in the run's order of components."""
+    last_step = result.summaries[-1]["step"]
+    return [_xe_row(row, result) for row in result.xe if row["step"] == last_step]
+
+
+def _xe_row(row: dict[str, Any], result: Result) -> dict[str, Any]:
+    same = {name: row[name] for name in ("component", "split", "windows", "xe", "ppl")}
+    numbers = {name: _number(row[name]) for name in ("se", "bayes_xe", "bayes_known_xe")}
+    arrays = {name: _array(row[name]) for name in XE_COLUMNS if name.endswith("_by_position")}
+    return same | numbers | arrays | {"unique_tokens": result.run["unique_tokens_by_component"][row["component"]]}
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _array(values: list[float] | None) -> np.ndarray | None:
+    return None if values is None else np.asarray(values, dtype=float)
+
+
+def _frame(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=list(columns))
+    by = [name for name in ("condition", "role", "k", "seed", "run_id", "component") if name in columns]
+    return frame.sort_values(by).reset_index(drop=True)
+
+
+def _condition(config: RunConfig) -> dict[str, Any]:
+    """The science that all runs of one grid share."""
+    science = copy.deepcopy(config.science())
+    for name in ("study", "k", "seed"):
+        del science[name]
+    for name in ("components", "shuffle_labels"):
+        del science["data"][name]
+    return science
+
+
+def _condition_names(conditions: list[dict[str, Any]]) -> list[str]:
+    """A name for each condition; those that would read alike also name the settings in which they differ."""
+    keys = [canonical_json(condition) for condition in conditions]
+    distinct = dict(zip(keys, conditions, strict=True))
+    names = {}
+    for key, condition in distinct.items():
+        own = _flatten(condition)
+        alike = [_flatten(other) for other in distinct.values() if _label(other) == _label(condition)]
+        differing = sorted(name for name in own if any(other.get(name) != own[name] for other in alike))
+        names[key] = ", ".join([_label(condition), *(f"{name} {own[name]}" for name in differing)])
+    return [names[key] for key in keys]
+
+
+def _label(condition: dict[str, Any]) -> str:
+    data, train = condition["data"], condition["train"]
+    words = [
+        Path(data["source"]).stem,
+        condition["model"]["size"],
+        f"{data['allocation'].replace('_', ' ')} allocation",
+    ]
+    return ", ".join([*words, f"{data['sampling']} sampling", _length(train, data["window_tokens"])])
+
+
+def _length(train: dict[str, Any], window_tokens: int) -> str:
+    """How long a condition trains, in tokens where its settings say so."""
+    if train["epochs"] is not None:
+        return f"{train['epochs']:g} epochs"
+    tokens = train["tokens"] or train["steps"] * train["batch_size"] * window_tokens
+    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if tokens >= unit:
+            return f"{tokens / unit:.3g}{name} tokens"
+    return f"{tokens} tokens"
+
+
+def _flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in settings.items():
+        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def condition_file_name(condition: str) -> str:
+    """A condition's name as part of a file name."""
+    return "-".join(re.sub(r"_+", "_", file_name(part)) for part in condition.split(", "))

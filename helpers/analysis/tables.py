@@ -1,0 +1,132 @@
+"""The tables: XE for each K (Table 1), each component, baselines, the shuffle control, and what is missing.
+
+Every table is made for one condition, states the runs that each row rests on, and is published as CSV (all digits,
+all conditions, a column names them) and as Markdown (a section for each condition, mean ± sigma over seeds).
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from helpers.analysis.contrasts import by_seed, over_seeds, with_k1
+from helpers.analysis.results import BASELINE, CONTROL, GRID, Results
+from helpers.storage import Storage, publish_text
+
+HEADINGS = {
+    "k": "K",
+    "num_runs": "runs",
+    "num_pairs": "pairs",
+    "num_same": "pairs (same)",
+    "xe": "XE (nats/token)",
+    "xe_grid": "XE of the grid",
+    "se": "SE within a run",
+    "bayes_xe": "Bayes XE",
+    "gap": "XE - Bayes",
+    "dxe": "ΔXE",
+    "bayes_dxe": "Bayes ΔXE",
+    "dxe_same": "ΔXE, same components",
+    "bayes_dxe_same": "Bayes ΔXE, same",
+    "bound": "ln K / T",
+    "tokens_seen": "tokens",
+    "unique_tokens": "unique tokens",
+    "repetition": "times each",
+    "run_id": "run",
+}
+_WHOLE = ("tokens_seen", "unique_tokens")
+_SHORT = {"ppl": 3, "repetition": 2}
+
+
+def table_1(results: Results, condition: str) -> pd.DataFrame:
+    """One row a K: XE and ppl, mean and sigma over seeds, beside exact Bayes XE and both differences from K = 1."""
+    cells = by_seed(results, condition)
+    table = over_seeds(cells[cells["role"] == GRID])
+    table["gap"] = table["xe"] - table["bayes_xe"]
+    return table[
+        [
+            "k", "num_runs", "num_seeds", "xe", "xe_sigma", "ppl", "ppl_sigma", "bayes_xe", "gap", "num_pairs", "dxe",
+            "dxe_sigma", "bayes_dxe", "num_same", "dxe_same", "dxe_same_sigma", "bayes_dxe_same", "bound",
+            "tokens_seen", "unique_tokens", "repetition",
+        ]
+    ]  # fmt: skip
+
+
+def per_component(results: Results, condition: str) -> pd.DataFrame:
+    """One row a component and K of the grid; `se` is the mean over runs of the standard error clustered by paper."""
+    groups = with_k1(results, condition, GRID).groupby(["component", "k"])
+    table = groups[["xe", "ppl", "se", "bayes_xe", "dxe_same", "unique_tokens"]].mean()
+    table["xe_sigma"] = groups["xe"].std(ddof=1)
+    table["num_runs"], table["num_same"] = groups["run_id"].nunique(), groups["dxe_same"].count()
+    order = ["component", "k", "num_runs", "xe", "xe_sigma", "ppl", "se", "bayes_xe", "num_same", "dxe_same"]
+    return table.reset_index()[[*order, "unique_tokens"]]
+
+
+def baselines(results: Results, condition: str) -> pd.DataFrame:
+    """One row a component: XE_1(component) of runs that were trained on it alone by name, mean and sigma over seeds."""
+    runs, rows = results.of(condition, BASELINE)
+    groups = rows.groupby("component")
+    table = groups[["xe", "ppl", "se", "bayes_xe", "unique_tokens"]].mean()
+    table["xe_sigma"], table["num_runs"] = groups["xe"].std(ddof=1), groups["run_id"].nunique()
+    repetition = runs.assign(component=runs["components"].str[0]).groupby("component")["repetition"].mean()
+    order = ["component", "num_runs", "xe", "xe_sigma", "ppl", "se", "bayes_xe", "unique_tokens", "repetition"]
+    return table.join(repetition).reset_index()[order]
+
+
+def control(results: Results, condition: str) -> pd.DataFrame:
+    """One row a K of the runs with shuffled labels: their XE and dXE, and the XE of the grid at the same seeds."""
+    cells = by_seed(results, condition)
+    shuffled, grid = (cells[cells["role"] == role] for role in (CONTROL, GRID))
+    beside = shuffled[["k", "seed"]].merge(grid[["k", "seed", "xe"]], how="left").groupby("k")["xe"].mean()
+    table = over_seeds(shuffled).set_index("k").join(beside.rename("xe_grid")).reset_index()
+    order = ["k", "num_runs", "xe", "xe_sigma", "xe_grid", "num_pairs", "dxe", "dxe_sigma", "num_same", "dxe_same"]
+    return table[[*order, "dxe_same_sigma", "unique_tokens", "repetition"]]
+
+
+def missing(results: Results, condition: str) -> pd.DataFrame:
+    """The cells of the grid without a result: one row a K and seed."""
+    cells = by_seed(results, condition)
+    return cells.loc[cells["num_runs"] == 0, ["k", "seed"]].reset_index(drop=True)
+
+
+def list_runs(results: Results, condition: str) -> pd.DataFrame:
+    """One row a run of the condition: what it was trained on, and its XE."""
+    runs = results.runs_of(condition)
+    names = ["run_id", "role", "k", "seed", "components", "xe", "ppl", "tokens_seen", "unique_tokens", "repetition"]
+    return runs[[*names, "device"]].assign(components=runs["components"].map(" ".join)).reset_index(drop=True)
+
+
+def save_table(storage: Storage, name: str, title: str, tables: dict[str, pd.DataFrame], note: str) -> list[Path]:
+    """Publish one table of each condition as `tables/<name>.csv` and `.md`; returns both paths."""
+    together = pd.concat([table.assign(condition=condition) for condition, table in tables.items()])
+    together.insert(0, "condition", together.pop("condition"))
+    sections = [f"## {condition}\n\n{markdown(table)}" for condition, table in tables.items()]
+    text = "\n\n".join([f"# {title}", note, *sections]) + "\n"
+    csv = publish_text(storage.table(f"{name}.csv"), together.to_csv(index=False, lineterminator="\n"))
+    return [csv, publish_text(storage.table(f"{name}.md"), text)]
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A Markdown table: readable headings, `mean ± sigma` in one column, `-` where there is no number."""
+    if table.empty:
+        return "None."
+    names = [name for name in table.columns if name != "num_seeds" and not name.endswith("_sigma")]
+    rows = [[_cell(row, name) for name in names] for row in table.to_dict("records")]
+    headings = [HEADINGS.get(name, name) for name in names]
+    rule = ["---" if isinstance(table[name].iloc[0], str) else "---:" for name in names]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [headings, rule, *rows])
+
+
+def _cell(row: dict[str, object], name: str) -> str:
+    text = _format(name, row[name])
+    if f"{name}_sigma" in row and text != "-":
+        text += f" ± {_format(name, row[f'{name}_sigma'])}"
+    return text
+
+
+def _format(name: str, value: object) -> str:
+    if isinstance(value, str):
+        return value.replace("|", "\\|")
+    if pd.isna(value):
+        return "-"
+    if name in _WHOLE or isinstance(value, int):
+        return f"{value:,.0f}"
+    return f"{value:.{_SHORT.get(name, 4)}f}"
