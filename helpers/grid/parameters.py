@@ -1,0 +1,52 @@
+"""A run as the parameters of its notebook, checked before anything is executed."""
+
+import dataclasses
+import shlex
+from pathlib import Path
+from typing import Any
+
+from helpers.config import RunConfig
+from helpers.storage import Storage
+
+
+def run_parameters(config: RunConfig, base: RunConfig, preset: str, storage: Storage) -> dict[str, Any]:
+    """The parameters with which the notebook arrives at `config`; `base` is the study's own config of `preset`."""
+    data = config.data
+    base_data = dataclasses.replace(base.data, source=data.source, tokenizer=data.tokenizer)
+    base = dataclasses.replace(base, k=config.k, seed=config.seed, data=base_data)
+    return {
+        "PRESET": preset,
+        "K": config.k,
+        "SEED": config.seed,
+        "SOURCE": data.source,
+        "TOKENIZER": data.tokenizer,
+        "STORAGE": str(storage.root),
+        "OVERRIDES": shlex.join(overrides_between(base, config)),
+        "RUN_GRID": False,
+        "INTERACTIVE": False,
+    }
+
+
+def overrides_between(base: Any, config: Any, prefix: str = "") -> list[str]:
+    """The `a.b=value` that turn one config into the other: `apply_overrides(base, them) == config`."""
+    overrides = []
+    for field in dataclasses.fields(base):
+        old, new = getattr(base, field.name), getattr(config, field.name)
+        if dataclasses.is_dataclass(old):
+            overrides += overrides_between(old, new, f"{prefix}{field.name}.")
+        elif old != new:
+            overrides.append(f"{prefix}{field.name}={','.join(new) if isinstance(new, tuple) else new}")
+    return overrides
+
+
+def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
+    """ValueError for a parameter that `notebook` does not have, or one of another type: papermill itself only warns."""
+    import papermill  # slow to import, and not needed to plan
+
+    known = papermill.inspect_notebook(str(notebook))
+    for name, value in parameters.items():
+        if name not in known:
+            raise ValueError(f"parameter {name} is unknown to {notebook.name}; its parameters are {', '.join(known)}")
+        expected = known[name]["inferred_type_name"].strip()
+        if type(value).__name__ != expected:
+            raise ValueError(f"parameter {name} = {value!r} of {notebook.name} must be of type {expected}")

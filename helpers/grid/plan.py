@@ -1,0 +1,236 @@
+"""What a grid would cost, before anything is spent: every run with its tokens, FLOPs, time, storage and state.
+
+Nothing is downloaded to plan. What only the token cache can tell is None, and shown as "after fetch".
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from helpers.config import DataConfig, RunConfig
+from helpers.data.components import select
+from helpers.data.fetch_arxiv import cache_id
+from helpers.data.token_cache import TokenCache, open_cache
+from helpers.data.window_order import window_order
+from helpers.grid.state import RunState, run_state
+from helpers.grid.text import aligned, count, duration, size
+from helpers.storage import Storage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHECKPOINT_BYTES_PER_PARAMETER = 12
+"""float32 weights and the two moments of AdamW."""
+SNAPSHOT_BYTES_PER_PARAMETER = 4
+
+Measure = Callable[[RunConfig, int], float]
+"""Training tokens a second of a run on this device, given the vocabulary's size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedRun:
+    """One run; None is what is not known before the cache exists, or without a measured speed."""
+
+    config: RunConfig
+    state: RunState
+    components: tuple[str, ...] | None
+    steps: int | None
+    tokens: int | None
+    """Training tokens of the whole run."""
+    unique_tokens: int | None
+    parameters: int | None
+    non_embedding: int | None
+    flops: int | None
+    seconds: float | None
+    """Estimated time of the steps still to do."""
+    storage_bytes: int | None
+    """Checkpoints and snapshots, without the cache that all runs share."""
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name:14}{value}" for name, value in _cells(self).items())
+
+    @property
+    def repetition(self) -> float | None:
+        """How often each unique token is seen on average."""
+        return None if self.unique_tokens is None or self.tokens is None else self.tokens / self.unique_tokens
+
+    @property
+    def role(self) -> str:
+        """What the run is for: the grid, a baseline on one named component, or the shuffle control."""
+        if self.config.data.shuffle_labels:
+            return "control"
+        return "baseline" if self.config.data.components else "grid"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    runs: tuple[PlannedRun, ...]
+    cache_bytes: int | None
+    note: str = ""
+
+    @property
+    def pending(self) -> list[PlannedRun]:
+        return [run for run in self.runs if run.state.state != "done"]
+
+    def total(self, field: str, *, pending: bool = False) -> float | None:
+        """The sum of a field of PlannedRun over all runs, or over those not done; None if any is unknown."""
+        values = [getattr(run, field) for run in (self.pending if pending else self.runs)]
+        return None if None in values else sum(values)
+
+    @property
+    def storage_bytes(self) -> int | None:
+        """The cache and the checkpoints and snapshots of all runs."""
+        runs = self.total("storage_bytes")
+        return None if runs is None or self.cache_bytes is None else int(runs) + self.cache_bytes
+
+    def frame(self) -> "pd.DataFrame":
+        """A row for each run, for a notebook."""
+        import pandas as pd  # only a notebook needs it
+
+        return pd.DataFrame([_cells(run) for run in self.runs])
+
+    def __str__(self) -> str:
+        rows = [_cells(run) for run in self.runs]
+        table = aligned(list(rows[0]), [list(row.values()) for row in rows])
+        return "\n\n".join(part for part in (table, _totals(self), self.note) if part)
+
+
+def plan_grid(
+    configs: Iterable[RunConfig], storage: Storage, *, measure: Measure | None = None, note: str = ""
+) -> Plan:
+    """The plan of `configs`, without a download. ValueError if runs differ in training tokens, or one cannot be."""
+    find_cache = functools.cache(lambda data: open_cache(storage, cache_id(data)))
+    tokens_per_s = functools.cache(lambda config, vocab_size: measure(config, vocab_size)) if measure else None
+    runs, caches = [], {}
+    for config in configs:
+        cache = find_cache(_same_cache(config.data))
+        runs.append(plan_run(config, storage, cache, measure=_by_shape(tokens_per_s)))
+        if cache is not None:
+            caches[cache.cache_id] = sum(file.stat().st_size for file in cache.folder.rglob("*") if file.is_file())
+    known = all(run.components is not None for run in runs)
+    plan = Plan(runs=tuple(runs), cache_bytes=sum(caches.values()) if known else None, note=note)
+    _check_equal_tokens(plan)
+    return plan
+
+
+def plan_run(
+    config: RunConfig, storage: Storage, cache: TokenCache | None, *, measure: Measure | None = None
+) -> PlannedRun:
+    """The plan of one run; `cache` is None when it was not built yet."""
+    state = run_state(config, storage)
+    if cache is None:
+        steps, tokens = _length_without_papers(config)
+        unknown = dict.fromkeys(
+            ("components", "unique_tokens", "parameters", "non_embedding", "flops", "seconds", "storage_bytes")
+        )
+        return PlannedRun(config=config, state=state, steps=steps, tokens=tokens, **unknown)
+    from helpers.models.shapes import count_parameters, flops_per_token  # imports torch
+
+    selection = select(config, cache)
+    order = window_order(config, selection)
+    parameters = count_parameters(config.model, cache.vocab_size)
+    left = 0 if state.state == "done" else order.num_tokens * (1 - (state.step or 0) / order.num_steps)
+    return PlannedRun(
+        config=config,
+        state=state,
+        components=selection.components,
+        steps=order.num_steps,
+        tokens=order.num_tokens,
+        unique_tokens=selection.unique_tokens,
+        parameters=parameters.total,
+        non_embedding=parameters.non_embedding,
+        flops=order.num_tokens * flops_per_token(config.model, cache.vocab_size, config.data.window_tokens),
+        seconds=_seconds(config, cache.vocab_size, left, measure),
+        storage_bytes=_storage_bytes(config, order.num_steps, parameters.total),
+    )
+
+
+def _seconds(config: RunConfig, vocab_size: int, tokens_left: float, measure: Measure | None) -> float | None:
+    if tokens_left == 0:
+        return 0.0
+    return tokens_left / measure(config, vocab_size) if measure else None
+
+
+def _length_without_papers(config: RunConfig) -> tuple[int | None, int | None]:
+    """Steps and tokens, as far as the config alone gives them: under `epoch` sampling some windows are shorter."""
+    train = config.train
+    if train.epochs is not None:
+        return None, None
+    tokens_per_step = train.batch_size * config.data.window_tokens
+    tokens = train.tokens or train.steps * tokens_per_step
+    return (math.ceil(tokens / tokens_per_step) if config.data.sampling == "uniform" else None), tokens
+
+
+def _storage_bytes(config: RunConfig, num_steps: int, parameters: int) -> int:
+    """Two checkpoints at most are kept, and the newest snapshots up to `keep_snapshots`."""
+    execution = config.execution
+    num_snapshots = min(execution.keep_snapshots, math.ceil(num_steps / execution.snapshot_every_steps))
+    checkpoints = execution.keep_checkpoints * CHECKPOINT_BYTES_PER_PARAMETER
+    return parameters * (checkpoints + num_snapshots * SNAPSHOT_BYTES_PER_PARAMETER)
+
+
+def _same_cache(data: DataConfig) -> DataConfig:
+    """`data` without what differs between runs of one cache, so that its id (a hash of files) is computed once."""
+    return dataclasses.replace(data, components=(), shuffle_labels=False)
+
+
+def _by_shape(measure: Measure | None) -> Measure | None:
+    """A measure that sees one run for all runs of equal model, batch and window: speed depends on nothing else."""
+    if measure is None:
+        return None
+    return lambda config, vocab_size: measure(
+        dataclasses.replace(config, k=1, seed=0, data=_same_cache(config.data)), vocab_size
+    )
+
+
+def _check_equal_tokens(plan: Plan) -> None:
+    """Runs that differ in training tokens cannot be compared over K."""
+    tokens = {run.tokens for run in plan.runs if run.tokens is not None}
+    if len(tokens) > 1:
+        raise ValueError(
+            f"the runs of this grid would consume {min(tokens):,} to {max(tokens):,} training tokens, because "
+            "train.epochs counts passes over a train set that grows with K under data.allocation=full; "
+            "use train.steps or train.tokens, or data.allocation=constant_unique"
+        )
+
+
+def _cells(run: PlannedRun) -> dict[str, str]:
+    config = run.config
+    return {
+        "role": run.role,
+        "K": str(config.k),
+        "seed": str(config.seed),
+        "tokens": _known(run.tokens, count),
+        "unique": _known(run.unique_tokens, count),
+        "repetition": _known(run.repetition, lambda times: f"{times:.1f}x"),
+        "steps": _known(run.steps, lambda steps: f"{steps:,}"),
+        "parameters": _known(run.parameters, count),
+        "non-embedding": _known(run.non_embedding, count),
+        "FLOPs": _known(run.flops, lambda flops: f"{flops:.2e}"),
+        "time": _known(run.seconds, duration, "unknown"),
+        "storage": _known(run.storage_bytes, size),
+        "state": str(run.state),
+        "components": _known(run.components or config.data.components or None, " ".join),
+    }
+
+
+def _known(value, show: Callable, otherwise: str = "after fetch") -> str:
+    return otherwise if value is None else show(value)
+
+
+def _totals(plan: Plan) -> str:
+    done = len(plan.runs) - len(plan.pending)
+    time = plan.total("seconds", pending=True)
+    return "\n".join(
+        [
+            f"{len(plan.runs)} runs: {done} done, {len(plan.pending)} to do",
+            f"training tokens: {_known(plan.total('tokens'), count)}, "
+            f"{_known(plan.total('tokens', pending=True), count)} of them in runs to do",
+            f"FLOPs: {_known(plan.total('flops'), lambda flops: f'{flops:.2e}')}",
+            f"time on this device, one run after another: {_known(time, duration, 'unknown')}",
+            f"storage, with the cache: {_known(plan.storage_bytes, size)}",
+        ]
+    )

@@ -1,0 +1,147 @@
+"""The grid: its notebook once for each run that is not done, in child processes; a failed run stops no other."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from helpers.config import RunConfig
+from helpers.evaluation.result_file import read_result
+from helpers.grid.notebook_job import Children, Job, num_cores
+from helpers.grid.parameters import run_parameters
+from helpers.grid.state import run_state
+from helpers.grid.text import aligned, duration
+from helpers.storage import Storage
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a run of the grid ended."""
+
+    config: RunConfig
+    state: Literal["done", "failed", "left"]
+    xe: float | None = None
+    """Nats per token of a done run."""
+    reason: str = ""
+    """One line, for a failed run."""
+    kept_step: int | None = None
+    """The newest checkpoint of a run that is not done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridReport:
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def complete(self) -> bool:
+        return len(self.of("done")) == len(self.outcomes)
+
+    def of(self, state: str) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome.state == state]
+
+    def __str__(self) -> str:
+        rows = [
+            [outcome.config.run_id, outcome.state, "-" if outcome.xe is None else f"{outcome.xe:.4f}", _remark(outcome)]
+            for outcome in self.outcomes
+        ]
+        totals = ", ".join(f"{len(self.of(state))} {state}" for state in ("done", "failed", "left"))
+        unfinished = "" if self.complete else "; the same call again goes on with what is not done"
+        return f"{aligned(['run', 'state', 'XE', 'remark'], rows)}\n\n{totals}{unfinished}"
+
+
+def run_grid(
+    configs: Iterable[RunConfig], storage: Storage, *, notebook: Path, preset: str, base: RunConfig,
+    workers: int = 1, report: Report = print,
+) -> GridReport:  # fmt: skip
+    """Execute `notebook` for each of `configs` that is not done, `workers` at once, and say how every run ended.
+
+    `base` is the study's own config of `preset`, from which the notebook starts. The cores are shared out evenly.
+    Parameters are checked before anything runs (ValueError). A KeyboardInterrupt ends the children; the runs that it
+    stopped are reported as left.
+    """
+    configs = list(configs)
+    if workers < 1:
+        raise ValueError(f"workers = {workers} is not possible; use 1 or more")
+    outcomes = {config.run_id: _found(config, storage) for config in configs}
+    pending = [config for config in configs if outcomes[config.run_id].state != "done"]
+    if len(pending) < len(configs):
+        report(f"{len(configs) - len(pending)} of {len(configs)} runs are done already")
+    jobs = [
+        Job(
+            name=config.run_id, notebook=notebook, storage=storage,
+            parameters=run_parameters(config, base, preset, storage),
+        )
+        for config in pending
+    ]  # fmt: skip
+    for outcome in _execute(pending, jobs, storage, workers, report):
+        outcomes[outcome.config.run_id] = outcome
+    return GridReport(outcomes=tuple(outcomes.values()))
+
+
+def _execute(
+    configs: list[RunConfig], jobs: list[Job], storage: Storage, workers: int, report: Report
+) -> list[Outcome]:
+    """Run every job; the outcomes of those that ended, in that order."""
+    if not jobs:
+        return []
+    workers = min(workers, len(jobs))
+    threads = max(1, num_cores() // workers)
+    children, begin, outcomes, lock = Children(), time.monotonic(), [], threading.Lock()
+
+    def execute(config: RunConfig, job: Job) -> None:
+        report(f"start {config.run_id} ({run_state(config, storage)})")
+        failure = children.execute(job, threads)
+        with lock:
+            if not children.stopping:
+                outcomes.append(_ended(config, storage, failure))
+                report(_progress(outcomes, len(jobs), time.monotonic() - begin))
+
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for future in as_completed([pool.submit(execute, *pair) for pair in zip(configs, jobs, strict=True)]):
+            future.result()
+    except KeyboardInterrupt:
+        report("stopping; checkpoints are kept")
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # before stopping: an ended run would make room for the next
+        children.stop()
+        pool.shutdown()
+    return outcomes
+
+
+def _found(config: RunConfig, storage: Storage) -> Outcome:
+    """A run before the grid begins."""
+    state = run_state(config, storage)
+    return Outcome(config=config, state="done" if state.state == "done" else "left", xe=state.xe, kept_step=state.step)
+
+
+def _ended(config: RunConfig, storage: Storage, failure: str | None) -> Outcome:
+    """A run is done when the result file that was planned exists and reads; nothing else is asked."""
+    path = storage.result(config.run_id)
+    try:
+        return Outcome(config=config, state="done", xe=read_result(path).summaries[-1]["xe"], reason=failure or "")
+    except FileNotFoundError:
+        reason = f"the notebook ended, but not with the result file {path.name}"
+    except (OSError, ValueError, LookupError) as error:
+        reason = f"its result file cannot be read: {error}"
+    kept_step = next(iter(storage.checkpoint_steps(config.run_id)), None)
+    return Outcome(config=config, state="failed", reason=failure or reason, kept_step=kept_step)
+
+
+def _progress(outcomes: list[Outcome], total: int, elapsed_s: float) -> str:
+    last, ended = outcomes[-1], len(outcomes)
+    left = f", about {duration(elapsed_s / ended * (total - ended))} left" if ended < total else ""
+    words = f"XE {last.xe:.4f}" if last.state == "done" else _remark(last)
+    return f"[{ended}/{total}] {last.state} {last.config.run_id}: {words} (after {duration(elapsed_s)}{left})"
+
+
+def _remark(outcome: Outcome) -> str:
+    if outcome.state == "done":
+        return outcome.reason
+    kept = "no checkpoint yet" if outcome.kept_step is None else f"checkpoint of step {outcome.kept_step:,} kept"
+    return f"{outcome.reason}; {kept}" if outcome.reason else kept

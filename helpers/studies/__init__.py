@@ -1,0 +1,58 @@
+"""The studies and their presets, by name."""
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+
+from helpers.config import ARXIV_COMPONENTS, ARXIV_SOURCE, SYNTHETIC_SOURCE, DataConfig, RunConfig
+from helpers.data.synthetic import component_names
+from helpers.overrides import apply_overrides
+from helpers.studies import ergodic
+from helpers.studies.preset import Preset
+
+STUDIES: dict[str, ModuleType] = {"ergodic": ergodic}
+
+
+def find_study(name: str) -> ModuleType:
+    """The module of a study: its PRESETS and its NOTEBOOK. ValueError for an unknown name."""
+    if name not in STUDIES:
+        raise ValueError(f"study = {name!r} is unknown; the studies are {', '.join(STUDIES)}")
+    return STUDIES[name]
+
+
+def find_preset(study: str, name: str, source: str = "", tokenizer: str = "", overrides: Iterable[str] = ()) -> Preset:
+    """A study's preset with another source or tokenizer (empty: the preset's own) and each `a.b=value` applied.
+
+    ValueError for an unknown study, preset or field.
+    """
+    presets = find_study(study).PRESETS
+    if name not in presets:
+        raise ValueError(f"preset = {name!r} is unknown; the presets of {study} are {', '.join(presets)}")
+    choices = [f"data.source={source}"] * bool(source) + [f"data.tokenizer={tokenizer}"] * bool(tokenizer)
+    config = apply_overrides(presets[name].config, [*choices, *map(_grid_keeps_k_and_seed, overrides)])
+    return dataclasses.replace(presets[name], config=_with_absolute_paths(config))
+
+
+def known_components(data: DataConfig) -> dict[str, int | None] | None:
+    """The component names of a source that can be told without its papers, sizes unknown; None for local files."""
+    names = {ARXIV_SOURCE: ARXIV_COMPONENTS, SYNTHETIC_SOURCE: component_names(data.synthetic)}.get(data.source)
+    return dict.fromkeys(names) if names else None
+
+
+def _grid_keeps_k_and_seed(override: str) -> str:
+    name = override.partition("=")[0].strip()
+    if name in ("k", "seed", "study"):
+        raise ValueError(f"override {override!r}: {name} is chosen by its own option; override such as train.steps=500")
+    return override
+
+
+def _with_absolute_paths(config: RunConfig) -> RunConfig:
+    """Local files named from the root, because a run's notebook is executed in another folder."""
+    builtin = (ARXIV_SOURCE, SYNTHETIC_SOURCE)
+    changes = {}
+    for field in ("source", "tokenizer"):
+        path = Path(getattr(config.data, field)).expanduser()
+        if str(path) not in builtin and path.exists():
+            changes[field] = str(path.absolute())
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **changes))

@@ -1,0 +1,55 @@
+"""A preset's runs from plan to report, as the command line and the notebook both start them."""
+
+from collections.abc import Callable
+
+from helpers import studies
+from helpers.config import RunConfig
+from helpers.data.components import component_pools
+from helpers.data.fetch_arxiv import cache_id, ensure_cache
+from helpers.data.token_cache import TokenCache, open_cache
+from helpers.grid.notebook_job import ROOT
+from helpers.grid.plan import plan_grid
+from helpers.grid.runner import GridReport, run_grid
+from helpers.grid.state import run_state
+from helpers.storage import Storage
+from helpers.studies.preset import ComponentsUnknown, Preset, grid_runs
+
+
+def known_runs(preset: Preset, storage: Storage) -> list[RunConfig]:
+    """The runs of a preset, without a download; ComponentsUnknown if it takes the cache to tell them."""
+    cache = open_cache(storage, cache_id(preset.config.data))
+    return list(grid_runs(preset, component_sizes(preset.config, cache)))
+
+
+def component_sizes(config: RunConfig, cache: TokenCache | None) -> dict[str, int | None] | None:
+    """The components of a source with their usable train tokens, as far as they are known."""
+    if cache is None:
+        return studies.known_components(config.data)
+    return {name: pool.num_tokens for name, pool in component_pools(config, cache, "train", seed=config.seed).items()}
+
+
+def run_preset(
+    study: str, name: str, preset: Preset, storage: Storage, *, workers: int = 1, report: Callable[[str], None] = print
+) -> GridReport:
+    """Build the cache and report the plan if anything is left to do, then run the study's notebook for it.
+
+    `preset` is what `name` became by a source, a tokenizer and overrides.
+    """
+    configs = _prepare(preset, storage, report)
+    notebook = ROOT / studies.find_study(study).NOTEBOOK
+    base = studies.find_preset(study, name).config
+    return run_grid(configs, storage, notebook=notebook, preset=name, base=base, workers=workers, report=report)
+
+
+def _prepare(preset: Preset, storage: Storage, report: Callable[[str], None]) -> list[RunConfig]:
+    """The runs, after their cache was built once for all of them; without a cache if every run is done."""
+    try:
+        configs = known_runs(preset, storage)
+        if all(run_state(config, storage).state == "done" for config in configs):
+            return configs
+    except ComponentsUnknown:
+        pass  # the cache that is built next names them
+    ensure_cache(preset.config.data, storage)
+    configs = known_runs(preset, storage)
+    report(f"{plan_grid(configs, storage, note=preset.note)}\n")
+    return configs

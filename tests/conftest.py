@@ -1,0 +1,30 @@
+"""What all tests share: no network, a storage that ends with the test, a run of seconds."""
+
+import os
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}  # read at import
+
+import dataclasses
+
+import pytest
+
+from helpers.config import RunConfig, SyntheticConfig
+from helpers.notebook.setup import quiet_libraries
+from helpers.storage import Storage
+from helpers.studies import find_preset
+
+quiet_libraries()
+
+
+@pytest.fixture
+def storage(tmp_path) -> Storage:
+    return Storage.at(tmp_path / "storage")
+
+
+@pytest.fixture
+def tiny_config() -> RunConfig:
+    """K = 2 of three small processes, five steps of eight windows."""
+    smoke = find_preset("ergodic", "smoke", overrides=["train.steps=5", "train.warmup_steps=1", "train.batch_size=8"])
+    processes = SyntheticConfig(num_components=3, papers_per_component=4, paper_tokens=300)
+    data = dataclasses.replace(smoke.config.data, synthetic=processes)
+    return dataclasses.replace(smoke.run(2, 0), data=data)

@@ -1,0 +1,156 @@
+"""The command line: exit codes, one-line errors, and what it does not import or touch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers.__main__ import COMMANDS, main
+from helpers.grid.notebook_job import ROOT, Children
+from helpers.notebook.setup import REPOSITORY, set_repository
+from helpers.studies import STUDIES
+from helpers.training import train_single_k
+
+TINY = [f"--set={field}" for field in ("train.steps=3", "train.warmup_steps=1", "eval.windows_per_component=2")]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "helpers", *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_help_names_every_command_and_preset(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    for name in [*COMMANDS, *(preset for study in STUDIES.values() for preset in study.PRESETS)]:
+        assert name in text
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["plan", "--preset", "nothing"], "preset = 'nothing' is unknown; the presets of ergodic are smoke, demo"),
+        (["plan", "--study", "nothing"], "the studies are ergodic"),
+        (["plan", "--set", "train.stepz=5"], "unknown field 'stepz'"),
+        (["plan", "--set", "train.steps=many"], "expected a whole number or none"),
+        (["plan", "--set", "train.steps"], "has no '='"),
+        (["train", "--k", "0"], "k = 0 is not possible"),
+        (["train", "--preset", "smoke", "--k", "12"], "k = 12"),
+        (["analyse", "--study", "nothing"], "the studies are ergodic"),
+        (["repository", "no-slash"], "is not of the form owner/name"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(arguments, message, tmp_path, capsys):
+    where = [] if arguments[0] == "repository" else ["--storage", str(tmp_path)]
+    assert main([*arguments, *where]) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert error[-1].startswith("error: ") and message in error[-1]
+    assert not any("Traceback" in line for line in error)
+
+
+def test_unwritable_storage_is_wrong_usage(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["plan", "--storage", str(tmp_path / "file")]) == 2
+    assert "cannot be written to" in capsys.readouterr().err
+
+
+def test_unknown_option_is_wrong_usage(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["plan", "--nothing", "1"])
+    assert end.value.code == 2
+
+
+def test_plan_lists_the_runs_without_importing_torch(tmp_path):
+    code = (
+        "import sys; from helpers.__main__ import main; "
+        f"assert main(['plan', '--preset', 'paper', '--storage', {str(tmp_path)!r}]) == 0; "
+        "assert not {'torch', 'transformers', 'papermill'} & sys.modules.keys()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "60 runs: 0 done, 60 to do" in ended.stdout
+    assert "25.6 epochs of 100 M" in ended.stdout
+
+
+def test_train_and_eval_end_with_0_and_name_the_result(tmp_path, capsys):
+    storage = ["--storage", str(tmp_path)]
+    assert main(["train", "--preset", "smoke", "--k", "2", *TINY, *storage]) == 0
+    path = Path(capsys.readouterr().out.splitlines()[-1])
+    assert path.exists()
+    assert main(["eval", "--run", path.stem, *storage]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(path)
+
+
+def test_fetch_builds_the_cache_that_plan_then_reads(tmp_path, capsys):
+    arguments = ["--preset", "smoke", "--storage", str(tmp_path)]
+    assert main(["fetch", *arguments]) == 0
+    assert "11 components, 33 token ids" in capsys.readouterr().out
+    assert main(["plan", *arguments]) == 0
+    assert "after fetch" not in capsys.readouterr().out
+
+
+def test_a_divergence_ends_with_1_and_one_line(tmp_path, capsys):
+    arguments = ["--set", "train.peak_lr=1e9", "--set", "execution.log_every_steps=1", "--storage", str(tmp_path)]
+    assert main(["train", "--preset", "smoke", "--k", "1", *arguments]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+
+
+@pytest.mark.parametrize("error, code", [(OSError(28, "No space left on device"), 1), (KeyboardInterrupt(), 1)])
+def test_failures_of_the_machine_end_with_1(error, code, tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(train_single_k, "train_single_k", fail)
+    assert main(["train", "--storage", str(tmp_path)]) == code
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_an_unforeseen_error_keeps_its_traceback(tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("a fault of a library")
+
+    monkeypatch.setattr(train_single_k, "train_single_k", fail)
+    with pytest.raises(RuntimeError, match="a fault of a library"):
+        main(["train", "--storage", str(tmp_path)])
+
+
+def test_a_failed_run_makes_the_grid_end_with_1(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Children, "execute", lambda self, job, threads: "the card fell off the bus")
+    assert main(["grid", "--preset", "smoke", "--storage", str(tmp_path)]) == 1
+    output = capsys.readouterr().out
+    assert "the card fell off the bus" in output and "0 done, 5 failed, 0 left" in output
+
+
+def test_analysis_without_results_ends_with_1_and_says_why(tmp_path):
+    ended = run("analyse", "--storage", str(tmp_path))
+    assert ended.returncode == 1
+    assert "no result of study 'ergodic'" in ended.stderr
+
+
+@pytest.mark.parametrize("address", ["git@github.com:some-one/a.project.git", "https://github.com/some-one/a.project"])
+def test_repository_is_set_everywhere_from_the_remote(address, tmp_path):
+    (tmp_path / "helpers/notebook").mkdir(parents=True)
+    places = {
+        "helpers/notebook/setup.py": 'REPOSITORY = "OWNER/NAME"\n',
+        "README.md": "https://colab.research.google.com/github/OWNER/NAME/blob/main/a.ipynb, not OWNER/NAME alone",
+        "a.ipynb": "git clone https://github.com/OWNER/NAME and https://github.com/OWNER/NAMESAKE",
+    }
+    for name, text in places.items():
+        (tmp_path / name).write_text(text)
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    with pytest.raises(ValueError, match="no git remote 'origin'"):
+        set_repository(root=tmp_path)
+    subprocess.run(["git", "-C", str(tmp_path), "remote", "add", "origin", address], check=True)
+    assert len(set_repository(root=tmp_path)) == 3
+    assert (tmp_path / "helpers/notebook/setup.py").read_text() == 'REPOSITORY = "some-one/a.project"\n'
+    assert "github/some-one/a.project/blob" in (tmp_path / "README.md").read_text()
+    assert "not OWNER/NAME alone" in (tmp_path / "README.md").read_text()
+    assert (tmp_path / "a.ipynb").read_text().endswith("github.com/OWNER/NAMESAKE")
+    assert len(set_repository("an/other", root=tmp_path)) == 3
+    assert set_repository("an/other", root=tmp_path) == []
+
+
+def test_repository_is_a_name_of_the_right_form():
+    assert REPOSITORY.count("/") == 1
