@@ -4,7 +4,6 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.
 """
 
 import functools
-import importlib
 import signal
 import sys
 import time
@@ -52,19 +51,19 @@ class Selected:
 Options = tyro.conf.OmitArgPrefixes[Selected]
 
 
-def plan(options: Options, measure: bool = False) -> int:
+def plan(options: Options, measure: bool = True) -> int:
     """List the runs: tokens, parameters, FLOPs, time, storage, and what is done. Downloads nothing.
 
     Args:
         options: Which runs.
-        measure: Time a few real training steps on this device, to estimate how long the runs take.
+        measure: Time a few real training steps on this device, to estimate how long the runs take. Takes seconds, and
+            the token cache.
     """
     from helpers.grid.plan import plan_grid
-    from helpers.studies.grid import known_runs
+    from helpers.studies.grid import known_runs, measured_speed
 
     preset, storage = options.find_preset(), options.open_storage()
-    speed = importlib.import_module("helpers.training.speed").measure_tokens_per_s if measure else None
-    print(plan_grid(known_runs(preset, storage), storage, measure=speed, note=preset.note))
+    print(plan_grid(known_runs(preset, storage), storage, measure=measured_speed if measure else None, note=preset.note))
     return 0
 
 

@@ -51,5 +51,12 @@ def _prepare(preset: Preset, storage: Storage, report: Callable[[str], None]) ->
         pass  # the cache that is built next names them
     ensure_cache(preset.config.data, storage)
     configs = known_runs(preset, storage)
-    report(f"{plan_grid(configs, storage, note=preset.note)}\n")
+    report(f"{plan_grid(configs, storage, measure=measured_speed, note=preset.note)}\n")
     return configs
+
+
+def measured_speed(config: RunConfig, vocab_size: int) -> float:
+    """Training tokens a second of a run on this device."""
+    from helpers.training.speed import measure_tokens_per_s  # imports torch, which a grid that is done does not need
+
+    return measure_tokens_per_s(config, vocab_size)
