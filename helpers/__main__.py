@@ -63,7 +63,9 @@ def plan(options: Options, measure: bool = True) -> int:
     from helpers.studies.grid import known_runs, measured_speed
 
     preset, storage = options.find_preset(), options.open_storage()
-    print(plan_grid(known_runs(preset, storage), storage, measure=measured_speed if measure else None, note=preset.note))
+    print(
+        plan_grid(known_runs(preset, storage), storage, measure=measured_speed if measure else None, note=preset.note)
+    )
     return 0
 
 
@@ -138,7 +140,7 @@ def analyse(study: str = "ergodic", storage: Path = Path("outputs")) -> int:
     if failure:
         print(f"error: the analysis failed: {failure}", file=sys.stderr)
         return 1
-    made = [*opened.figure("").rglob("*"), *opened.table("").rglob("*"), opened.notebook("analysis")]
+    made = [*(opened.root / "fig").rglob("*"), *(opened.root / "tables").rglob("*"), opened.notebook("analysis")]
     print("\n".join(str(path) for path in sorted(made) if path.is_file() and path.stat().st_mtime >= begin_s - 1))
     return 0
 

@@ -123,9 +123,15 @@ class ExecutionConfig:
     """CPU threads of torch; None: its default. Bit-exact resume on a CPU needs the same number."""
     log_every_steps: int = 50
     checkpoint_every_minutes: float = 5.0
+    max_minutes: float | None = None
+    """Stop cleanly after so long, with a checkpoint: before Colab does."""
+    storage_patience_minutes: float = 10.0
+    """How long the end of a run waits for a storage that is away."""
     snapshot_every_steps: int = 10_000
     """A snapshot and a checkpoint every so many steps."""
     keep_snapshots: int = 12
+    keep_evaluated_snapshots: int = 12
+    """How many of them stay when the run is done."""
     keep_checkpoints: int = 2
     trackers: tuple[str, ...] = ("tensorboard",)
     """Accelerate trackers beside metrics.jsonl: tensorboard, wandb, mlflow, trackio."""
@@ -229,7 +235,13 @@ def _validate(config: RunConfig) -> None:
     _require(0 <= config.model.dropout < 1, "model.dropout", config.model.dropout, "0.1")
     windows = config.eval.windows_per_component
     _require(windows >= 2, "eval.windows_per_component", windows, "1024")
-    for name in ("log_every_steps", "snapshot_every_steps", "keep_snapshots", "keep_checkpoints"):
+    for name in (
+        "log_every_steps",
+        "snapshot_every_steps",
+        "keep_snapshots",
+        "keep_evaluated_snapshots",
+        "keep_checkpoints",
+    ):
         _require(getattr(execution, name) >= 1, f"execution.{name}", getattr(execution, name), "at least 1")
     micro = execution.micro_batch
     _require(micro is None or micro >= 1, "execution.micro_batch", micro, "none or at least 1")

@@ -7,17 +7,27 @@ because Drive is slow to map and loses files that are appended to.
 """
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from helpers.config import canonical_json
+
 _TEMPORARY = ".partial-"
+_STEP = re.compile(r"step_(\d{9})")
+_SEAL = "sha256"
+_MARKER = ".ergodic-storage"
+_LEFTOVER_S = 3600.0  # a temporary file that was not touched for so long belongs to a process that is gone
 
 
 @dataclass(frozen=True)
@@ -26,63 +36,96 @@ class Storage:
 
     root: Path
     scratch: Path
+    storage_id: str
+    """Written into the root when it is first used: a mount that went away leaves a folder without it."""
 
     @classmethod
     def at(cls, root: str | Path, scratch: str | Path | None = None) -> "Storage":
         """A storage at `root`, made if needed; ValueError if it cannot be written to."""
         root = Path(root).expanduser().absolute()
-        storage = cls(root, Path(scratch).expanduser().absolute() if scratch else root / "scratch")
+        scratch = Path(scratch).expanduser().absolute() if scratch else root / "scratch"
         probe = root / f"{_TEMPORARY}{uuid.uuid4().hex[:8]}"
         try:
-            storage.scratch.mkdir(parents=True, exist_ok=True)
+            scratch.mkdir(parents=True, exist_ok=True)
             root.mkdir(parents=True, exist_ok=True)
             probe.write_bytes(b"probe")
             probe.unlink()
+            if not (root / _MARKER).exists():
+                publish_text(root / _MARKER, uuid.uuid4().hex + "\n")
+            return cls(root, scratch, (root / _MARKER).read_text(encoding="utf-8").strip())
         except OSError as error:
             raise ValueError(
                 f"storage = {str(root)!r} cannot be written to ({error.strerror or error}); nothing was written. "
                 "Use a folder that you may write to, for example --storage outputs"
             ) from error
-        return storage
+
+    def require_present(self) -> None:
+        """OSError if the root is not the folder that it was: writing there would fill a mount point's place."""
+        if (self.root / _MARKER).read_text(encoding="utf-8").strip() != self.storage_id:
+            raise OSError(errno.ENODEV, "another storage is mounted there", str(self.root))
 
     def cache(self, cache_id: str) -> Path:
-        return self.root / "cache" / cache_id
+        return self._place("cache", cache_id)
 
     def flat_tokens(self, cache_id: str) -> Path:
         """The memory-mapped form of a cache, on local disk."""
-        return self.scratch / "tokens" / cache_id
+        return self.scratch / "tokens" / require_name(cache_id)
 
     def run(self, run_id: str) -> Path:
-        return self.root / "runs" / run_id
+        return self._place("runs", run_id)
 
     def checkpoints(self, run_id: str) -> Path:
-        return self.run(run_id) / "checkpoints"
+        return self._place("runs", run_id, "checkpoints")
 
     def checkpoint_steps(self, run_id: str) -> list[int]:
         """The steps of a run's checkpoint folders, newest first, not verified."""
-        folders = self.checkpoints(run_id).glob("step_*")
-        return sorted((int(folder.name.removeprefix("step_")) for folder in folders), reverse=True)
+        names = (_STEP.fullmatch(folder.name) for folder in self.checkpoints(run_id).glob("step_*"))
+        return sorted((int(name[1]) for name in names if name), reverse=True)
 
     def checkpoint(self, run_id: str, step: int) -> Path:
-        return self.checkpoints(run_id) / f"step_{step:09d}"
+        return self._place("runs", run_id, "checkpoints", f"step_{step:09d}")
 
     def snapshot(self, run_id: str, step: int) -> Path:
-        return self.run(run_id) / "snapshots" / f"step_{step:09d}.safetensors"
+        return self._place("runs", run_id, "snapshots", f"step_{step:09d}.safetensors")
 
     def tensorboard(self, run_id: str) -> Path:
-        return self.scratch / "tensorboard" / run_id
+        return self.scratch / "tensorboard" / require_name(run_id)
+
+    def outbox(self, run_id: str) -> Path:
+        """Finished files of a run that are on their way to the storage, on local disk."""
+        return self.scratch / "outbox" / require_name(run_id)
+
+    def lock(self, run_id: str) -> Path:
+        return self.scratch / "locks" / f"{require_name(run_id)}.lock"
+
+    def results(self) -> Path:
+        return self.root / "results"
 
     def result(self, run_id: str) -> Path:
-        return self.root / "results" / f"{run_id}.jsonl"
+        return self._place("results", f"{run_id}.jsonl")
 
     def notebook(self, name: str) -> Path:
-        return self.root / "notebooks" / f"{name}.ipynb"
+        return self._place("notebooks", f"{name}.ipynb")
 
     def figure(self, name: str) -> Path:
-        return self.root / "fig" / name
+        return self._place("fig", name)
 
     def table(self, name: str) -> Path:
-        return self.root / "tables" / name
+        return self._place("tables", name)
+
+    def _place(self, *names: str) -> Path:
+        """The path of `names` below the root. ValueError for a name, or a link on the way, that leads out of it."""
+        path = self.root.joinpath(*map(require_name, names))
+        if not path.resolve().is_relative_to(self.root.resolve()):
+            raise ValueError(f"{path} is a link that leads out of the storage {self.root}; remove it")
+        return path
+
+
+def require_name(name: str) -> str:
+    """`name` if it names a file in a folder and nothing else; ValueError for separators, `..`, a leading dot."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+        raise ValueError(f"{name!r} is not a name of a run, cache or file; use letters, digits, '.', '_' and '-'")
+    return name
 
 
 def publish(path: Path, write: Callable[[Path], object]) -> Path:
@@ -108,8 +151,29 @@ def publish_text(path: Path, text: str) -> Path:
     return publish(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def publish_json(path: Path, value: Any) -> Path:
-    return publish_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+def publish_sealed(path: Path, value: dict[str, Any]) -> Path:
+    """Publish `value` as JSON with the SHA-256 of its own content, which `read_sealed` checks."""
+    return publish_text(path, sealed(value))
+
+
+def sealed(value: dict[str, Any]) -> str:
+    return json.dumps(value | {_SEAL: _digest(value)}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """What `publish_sealed` wrote. ValueError if the file was cut or altered, OSError if it cannot be read."""
+    try:
+        value = json.loads(path.read_bytes())
+        seal = value.pop(_SEAL)
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: it is not a whole JSON file of this project") from error
+    if seal != _digest(value):
+        raise ValueError(f"{path} is damaged: its content does not have the SHA-256 that it names")
+    return value
+
+
+def _digest(value: dict[str, Any]) -> str:
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @contextlib.contextmanager
@@ -136,12 +200,15 @@ def publish_folder(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files and folders that a killed process left in `folder`."""
+    """Delete the temporary files and folders that killed processes left in `folder`, not those of living ones."""
     for leftover in folder.glob(f"{_TEMPORARY}*"):
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            if time.time() - leftover.stat().st_mtime < _LEFTOVER_S:
+                continue
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink()
 
 
 def flush(path: Path) -> None:
@@ -164,3 +231,30 @@ def flush(path: Path) -> None:
 def file_sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def copy_verified(source: Path, target: Path) -> None:
+    """Copy a file and read the copy back; OSError if it is not what was written."""
+    shutil.copyfile(source, target)
+    flush(target)
+    if file_sha256(target) != file_sha256(source):
+        raise OSError(errno.EIO, "what was written does not read back", str(target))
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock file `path` on local disk; RuntimeError if another process has it. A killed process lets go."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise RuntimeError(
+                f"{what} is already at work in process {file.read().strip() or 'unknown'} of this machine; "
+                "nothing was changed. Wait for it, or end it, and run again"
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

@@ -382,7 +382,7 @@ def test_no_results_says_how_to_make_some(storage):
     write_run(storage, run_config(1, 0), flat_curves({"A": 2.0})).write_text("{")
     with pytest.raises(ValueError, match=r"left out: .* not a whole result file"):
         analyse(storage, "ergodic")
-    assert not storage.figure("").exists()
+    assert not (storage.root / "fig").exists()
 
 
 # The notebook

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -178,7 +179,9 @@ def test_broken_and_foreign_parts_are_written_again(data: DataConfig, storage: S
     middle[len(middle) // 4] ^= 255
     parts[1].write_bytes(middle)
     shutil.copy(folder / "test/part-00000.parquet", parts[2])
-    (folder / "train" / ".partial-deadbeef-part-00000.parquet").write_bytes(b"left by a killed process")
+    leftover = folder / "train" / ".partial-deadbeef-part-00000.parquet"
+    leftover.write_bytes(b"left by a killed process")
+    os.utime(leftover, (0, 0))  # a fresh one may belong to a process that is at work
     assert snapshot(build(data, storage).folder) == undisturbed
 
 

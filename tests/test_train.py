@@ -14,8 +14,9 @@ import torch
 from helpers.config import RunConfig, to_json
 from helpers.data import fetch_arxiv
 from helpers.evaluation.result_file import read_result
+from helpers.outbox import Outbox
 from helpers.overrides import apply_overrides
-from helpers.storage import Storage
+from helpers.storage import Storage, publish_sealed, read_sealed
 from helpers.training import train_single_k as training
 from helpers.training.checkpoints import load_snapshot, snapshots
 from helpers.training.events import Logged, Notice, Saved, Started
@@ -44,6 +45,10 @@ def interrupt_at(step: int):
             raise Interrupted
 
     return subscriber
+
+
+def prepare(config: RunConfig, storage: Storage) -> training.Run:
+    return training.prepare_run(config, Outbox(storage=storage, run_id=config.run_id, report=print), print)
 
 
 def numbers(storage: Storage, config: RunConfig = CONFIG) -> dict:
@@ -130,7 +135,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path: Path) -> N
     storage = Storage.at(tmp_path)
     weights = []
     for micro_batch in (8, 3, 1):
-        run = training.prepare_run(apply_overrides(config, [f"execution.micro_batch={micro_batch}"]), storage, id)
+        run = prepare(apply_overrides(config, [f"execution.micro_batch={micro_batch}"]), storage)
         accelerator = training.make_accelerator(run.config, storage, torch.device("cpu"), "fp32")
         state = new_state(run.config, accelerator, run.cache.vocab_size, run.cache.bos_id)
         for step in range(3):
@@ -143,7 +148,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path: Path) -> N
 
 def test_one_step_is_torchs_adamw_on_the_clipped_gradient(tmp_path: Path) -> None:
     config = apply_overrides(CONFIG, ["model.dropout=0", "train.clip_norm=0.05"])
-    run = training.prepare_run(config, Storage.at(tmp_path), id)
+    run = prepare(config, Storage.at(tmp_path))
     accelerator = training.make_accelerator(config, run.storage, torch.device("cpu"), "fp32")
     state = new_state(config, accelerator, run.cache.vocab_size, run.cache.bos_id)
     start = {name: tensor.clone() for name, tensor in state.weights.items()}
@@ -220,7 +225,8 @@ def test_a_run_is_not_continued_on_other_data(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(Interrupted):
         train_single_k(CONFIG, storage, [interrupt_at(20)])
     path = storage.run(CONFIG.run_id) / "config.json"
-    path.write_text(path.read_text().replace('"cache_id": "', '"cache_id": "other-'))
+    recorded = read_sealed(path)
+    publish_sealed(path, recorded | {"science": recorded["science"] | {"cache_id": "other-data"}})
     with pytest.raises(ValueError, match=r"begun with other settings or data \(cache_id: other-"):
         train_single_k(CONFIG, storage, ())
 

@@ -26,7 +26,7 @@ def analyse(storage: Storage, study: str) -> list[Path]:
     if results.runs.empty:
         left_out = "".join(f"\n  left out: {line}" for line in results.left_out)
         raise ValueError(
-            f"no result of study {study!r} in {storage.result('any').parent}; make some with "
+            f"no result of study {study!r} in {storage.results()}; make some with "
             f"`python -m helpers grid --study {study} --storage {storage.root}`{left_out}"
         )
     return save_tables(storage, results) + save_figures(storage, results)

@@ -92,7 +92,7 @@ def _rows(frame: pd.DataFrame, condition: str, role: str) -> pd.DataFrame:
 def _result_paths(storage: Storage) -> list[Path]:
     """The result files; of several of one run, the one with the run's own name comes first. Names that begin with a
     dot are files that are being written."""
-    folder = storage.result("any").parent
+    folder = storage.results()
     paths = [path for path in folder.glob("*.jsonl") if not path.name.startswith(".")]
     return sorted(paths, key=lambda path: (len(path.name), path.name))
 

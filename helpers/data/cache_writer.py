@@ -21,7 +21,7 @@ from tqdm import tqdm
 from helpers.config import canonical_json
 from helpers.data.token_cache import INDEX, MANIFEST, SCHEMA, TOKENIZER
 from helpers.data.tokenizers import PaperTokenizer, token_dtype
-from helpers.storage import file_sha256, publish, publish_json
+from helpers.storage import file_sha256, publish, publish_sealed
 
 PART_PAPERS = 2_048
 PART_CHARS = 2**28
@@ -92,7 +92,7 @@ def write_cache(folder: Path, cache_id: str, request: dict[str, Any], new: NewCa
     _publish(folder / INDEX, _parquet_bytes(index[0].schema, iter(index)))
     files = [TOKENIZER, INDEX] if new.tokenizer else [INDEX]
     with _explained(folder / MANIFEST):
-        publish_json(
+        publish_sealed(
             folder / MANIFEST,
             {
                 "schema": SCHEMA,

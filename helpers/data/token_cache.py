@@ -11,7 +11,6 @@ on local disk, into one memory-mapped array.
 
 import functools
 import hashlib
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
-from helpers.storage import Storage, file_sha256, publish_folder, publish_json
+from helpers.storage import Storage, file_sha256, publish_folder, publish_sealed, read_sealed
 
 SCHEMA = 1
 SPLITS = ("train", "validation", "test")
@@ -112,10 +111,10 @@ def read_manifest(storage: Storage, cache_id: str) -> TokenCache | None:
     """The cache as its manifest describes it, its files unseen; None without a valid manifest."""
     folder = storage.cache(cache_id)
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (FileNotFoundError, UnicodeDecodeError, json.JSONDecodeError):
+        manifest = read_sealed(folder / MANIFEST)
+    except (FileNotFoundError, ValueError):
         return None
-    if not isinstance(manifest, dict) or (manifest.get("schema"), manifest.get("cache_id")) != (SCHEMA, cache_id):
+    if (manifest.get("schema"), manifest.get("cache_id")) != (SCHEMA, cache_id):
         return None
     return TokenCache(folder=folder, manifest=manifest)
 
@@ -178,7 +177,7 @@ def _flat_facts(cache: TokenCache, split: str) -> dict[str, Any]:
 def _is_whole(cache: TokenCache, split: str, folder: Path) -> bool:
     facts = _flat_facts(cache, split)
     try:
-        if json.loads((folder / "flat.json").read_text(encoding="utf-8")) != facts:
+        if read_sealed(folder / "flat.json") != facts:
             return False
         offsets = np.load(folder / "offsets.npy")
         size = (folder / "tokens.bin").stat().st_size
@@ -196,7 +195,7 @@ def _unpack(cache: TokenCache, split: str, folder: Path) -> None:
                 lengths.append(pa.compute.list_value_length(column).to_numpy().astype(np.int64))
                 column.flatten().to_numpy().astype(cache.dtype, copy=False).tofile(flat)
     np.save(folder / "offsets.npy", np.cumsum(np.concatenate(lengths)))
-    publish_json(folder / "flat.json", _flat_facts(cache, split))
+    publish_sealed(folder / "flat.json", _flat_facts(cache, split))
 
 
 def _token_columns(path: Path, sha256: str) -> Iterator[pa.ListArray]:

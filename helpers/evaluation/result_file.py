@@ -28,12 +28,17 @@ class Result:
 
 
 def write_result(path: Path, result: Result) -> Path:
-    """Publish `result` at `path` whole, each list sorted by step."""
+    """Publish `result` at `path` whole."""
+    return publish_text(path, result_text(result))
+
+
+def result_text(result: Result) -> str:
+    """The lines of a result file, each list sorted by step."""
     rows = [result.run, *_by_step(result.xe), *_by_step(result.summaries)]
     lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows]
     above = "".join(line + "\n" for line in lines[:-1])
     last = rows[-1] | {"sha256_above": hashlib.sha256(above.encode()).hexdigest()}
-    return publish_text(path, above + json.dumps(last, ensure_ascii=False, allow_nan=False) + "\n")
+    return above + json.dumps(last, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_result(path: Path) -> Result:

@@ -2,8 +2,8 @@
 
 A checkpoint is a folder `step_*/` with model.safetensors, optimizer.safetensors, state.json and a manifest of their
 sizes and SHA-256; everything a run needs to go on. A snapshot is one safetensors file of the weights, which carries
-the hash of its own tensors. Loading takes the newest checkpoint that verifies; a damaged one is reported, and the one
-before is used.
+the hash of its own tensors. Loading takes the newest checkpoint that verifies; a damaged one is set aside and
+reported, and the one before is used.
 """
 
 import hashlib
@@ -18,9 +18,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from helpers.storage import Storage, file_sha256, publish, publish_folder, remove_leftovers
+from helpers.outbox import Outbox, pending_or_delivered
+from helpers.storage import Storage, file_sha256, read_sealed, remove_leftovers, sealed
 
 Tensors = dict[str, torch.Tensor]
+_FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
+_ASIDE = "damaged_"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,52 +36,59 @@ class Checkpoint:
     """What is not a tensor: the running mean of the loss, the gradient scaler."""
 
 
-def save_checkpoint(storage: Storage, run_id: str, checkpoint: Checkpoint, keep: int) -> Path:
-    """Publish `checkpoint`, then delete all but the newest `keep` of its run."""
-    folder = storage.checkpoint(run_id, checkpoint.step)
-    if not folder.exists():
-        with publish_folder(folder) as temporary:
-            save_file(checkpoint.model, temporary / "model.safetensors")
-            save_file(checkpoint.optimizer, temporary / "optimizer.safetensors")
-            (temporary / "state.json").write_text(json.dumps(checkpoint.state))
-            _write_manifest(temporary, run_id, checkpoint.step)
-    for old in storage.checkpoint_steps(run_id)[keep:]:
-        shutil.rmtree(storage.checkpoint(run_id, old), ignore_errors=True)
-    return folder
+def save_checkpoint(outbox: Outbox, checkpoint: Checkpoint, keep: int) -> Path:
+    """Send `checkpoint` to the storage, and once it is there delete all but the newest `keep` of its run."""
+    storage, run_id = outbox.storage, outbox.run_id
+    target = storage.checkpoint(run_id, checkpoint.step)
+    outbox.forget(target.parent)
+    outbox.put(target, lambda folder: _write_checkpoint(folder, run_id, checkpoint))
+    if not outbox.is_away:
+        for old in storage.checkpoint_steps(run_id)[keep:]:
+            shutil.rmtree(storage.checkpoint(run_id, old), ignore_errors=True)
+    return target
 
 
 def load_newest_checkpoint(storage: Storage, run_id: str, report: Callable[[str], None]) -> Checkpoint | None:
-    """The newest checkpoint that verifies, or None; `report` is told of each damaged one, which is set aside."""
+    """The newest checkpoint that verifies, or None if there is none; `report` is told of each damaged one.
+
+    RuntimeError if there are checkpoints and none can be read at present: to begin anew would waste what is safe.
+    """
     remove_leftovers(storage.checkpoints(run_id))
+    unreadable = []
     for step in storage.checkpoint_steps(run_id):
         folder = storage.checkpoint(run_id, step)
-        fault = checkpoint_fault(folder, run_id)
-        if fault is None:
-            return Checkpoint(
-                step=step,
-                model=load_file(folder / "model.safetensors"),
-                optimizer=load_file(folder / "optimizer.safetensors"),
-                state=json.loads((folder / "state.json").read_text()),
-            )
-        report(f"checkpoint {folder} is damaged ({fault}); it was deleted, and the one before it is used")
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            fault = checkpoint_fault(folder, run_id)
+            if fault is None:
+                return _read_checkpoint(folder, step)
+            folder.rename(folder.with_name(f"{_ASIDE}{folder.name}"))
+            report(f"checkpoint {folder} is damaged ({fault}); it was set aside, and the one before it is used")
+        except OSError as error:
+            unreadable.append(f"{folder}: {error.strerror or error}")
+    if unreadable:
+        raise RuntimeError(
+            f"the checkpoints of run {run_id} cannot be read now ({'; '.join(unreadable)}); nothing was changed. "
+            "Run the same again when the storage is back"
+        )
     return None
 
 
 def checkpoint_fault(folder: Path, run_id: str) -> str | None:
-    """What is wrong with a checkpoint's files, by size and SHA-256, or None."""
+    """What is wrong with a checkpoint's files, by size and SHA-256, or None. OSError if they cannot be read."""
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        if manifest["run_id"] != run_id:
-            return f"it belongs to run {manifest['run_id']}"
-        for name in ("model.safetensors", "optimizer.safetensors", "state.json"):
+        manifest = read_sealed(folder / "manifest.json")
+        if (manifest["run_id"], f"step_{manifest['step']:09d}") != (run_id, folder.name):
+            return f"it is step {manifest['step']} of run {manifest['run_id']}"
+        for name in _FILES:
             file, expected = folder / name, manifest["files"][name]
             if file.stat().st_size != expected["bytes"]:
                 return f"{name} has {file.stat().st_size} bytes instead of {expected['bytes']}"
             if file_sha256(file) != expected["sha256"]:
                 return f"{name} does not have the SHA-256 of its manifest"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"{type(error).__name__}: {error}"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (ValueError, KeyError, TypeError):
+        return "its manifest.json is not whole"
     return None
 
 
@@ -87,23 +97,28 @@ def delete_checkpoints(storage: Storage, run_id: str) -> None:
     shutil.rmtree(storage.checkpoints(run_id), ignore_errors=True)
 
 
-def save_snapshot(storage: Storage, run_id: str, step: int, model: Tensors, keep: int) -> Path:
-    """Publish the weights of a step, then delete all but the newest `keep` snapshots of the run."""
-    path = storage.snapshot(run_id, step)
-    metadata = {"run_id": run_id, "step": str(step), "weights_sha256": weights_sha256(model)}
-    publish(path, lambda temporary: save_file(model, temporary, metadata=metadata))
+def save_snapshot(outbox: Outbox, step: int, model: Tensors, keep: int) -> None:
+    """Send the weights of a step to the storage, then delete all but the newest `keep` snapshots of the run."""
+    metadata = {"run_id": outbox.run_id, "step": str(step), "weights_sha256": weights_sha256(model)}
+    target = outbox.storage.snapshot(outbox.run_id, step)
+    outbox.put(target, lambda path: save_file(model, path, metadata=metadata))
+    if not outbox.is_away:
+        thin_snapshots(outbox.storage, outbox.run_id, keep)
+
+
+def thin_snapshots(storage: Storage, run_id: str, keep: int) -> None:
+    """Delete all but the newest `keep` snapshots of a run."""
     for _, old in snapshots(storage, run_id)[:-keep]:
         old.unlink(missing_ok=True)
-    return path
 
 
 def load_snapshot(storage: Storage, run_id: str, step: int) -> Tensors:
-    """The weights of a step. ValueError if the file is missing, damaged or another run's."""
-    path = storage.snapshot(run_id, step)
+    """The weights of a step. ValueError if the file is missing, damaged or another run's; OSError if unreadable."""
+    path = pending_or_delivered(storage, run_id, storage.snapshot(run_id, step))
     try:
         with safe_open(path, framework="pt") as file:
             metadata, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+    except (FileNotFoundError, SafetensorError) as error:
         retained = ", ".join(str(step) for step, _ in snapshots(storage, run_id)) or "none"
         raise ValueError(f"snapshot {path} cannot be read ({error}); retained steps: {retained}") from error
     if (metadata.get("run_id"), metadata.get("step")) != (run_id, str(step)):
@@ -129,6 +144,20 @@ def weights_sha256(tensors: Tensors) -> str:
     return digest.hexdigest()
 
 
-def _write_manifest(folder: Path, run_id: str, step: int) -> None:
-    files = {file.name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)} for file in folder.iterdir()}
-    (folder / "manifest.json").write_text(json.dumps({"run_id": run_id, "step": step, "files": files}, indent=1))
+def _write_checkpoint(folder: Path, run_id: str, checkpoint: Checkpoint) -> None:
+    folder.mkdir()
+    save_file(checkpoint.model, folder / "model.safetensors")
+    save_file(checkpoint.optimizer, folder / "optimizer.safetensors")
+    (folder / "state.json").write_text(json.dumps(checkpoint.state), encoding="utf-8")
+    files = {name: {"bytes": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)} for name in _FILES}
+    manifest = sealed({"run_id": run_id, "step": checkpoint.step, "files": files})
+    (folder / "manifest.json").write_text(manifest, encoding="utf-8")
+
+
+def _read_checkpoint(folder: Path, step: int) -> Checkpoint:
+    return Checkpoint(
+        step=step,
+        model=load_file(folder / "model.safetensors"),
+        optimizer=load_file(folder / "optimizer.safetensors"),
+        state=json.loads((folder / "state.json").read_text(encoding="utf-8")),
+    )

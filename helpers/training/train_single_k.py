@@ -4,15 +4,16 @@
 
 Nothing random is carried from step to step (windows and dropout are functions of (seed, step)), so a run that was
 killed goes on from its newest checkpoint and ends, on a CPU with the same number of threads, with the same bits.
+Every file goes through the run's outbox: a storage that is away does not stop the training.
 """
 
 import datetime
-import json
 import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,21 +24,23 @@ from helpers.data.token_cache import TokenCache, flat_tokens
 from helpers.data.window_dataset import WindowDataset
 from helpers.data.window_order import window_order
 from helpers.evaluation.eval_xe import evaluate
-from helpers.evaluation.result_file import Result, finished_result, write_result
+from helpers.evaluation.result_file import Result, finished_result, result_text
 from helpers.models.shapes import count_parameters, flops_per_token
+from helpers.outbox import Outbox, pending_or_delivered
 from helpers.overrides import config_difference
-from helpers.storage import Storage, publish_json
+from helpers.storage import Storage, exclusive, read_sealed, sealed
 from helpers.training.checkpoints import (
     delete_checkpoints,
     load_newest_checkpoint,
     load_snapshot,
     save_checkpoint,
     save_snapshot,
+    thin_snapshots,
     weights_sha256,
 )
 from helpers.training.device import choose_device, choose_precision, make_accelerator, memory_bytes
 from helpers.training.events import Event, Finished, Logged, Notice, Saved, Started, Subscriber, print_events
-from helpers.training.metrics import MetricsLog
+from helpers.training.metrics import MetricsLog, metrics_path
 from helpers.training.provenance import device_name, provenance
 from helpers.training.schedule import learning_rate
 from helpers.training.state import TrainState, new_state, restore, to_checkpoint, train_step
@@ -49,6 +52,10 @@ class TrainingFailed(RuntimeError):
     """A run that diverged; its last good checkpoint is kept."""
 
 
+class TimeIsUp(RuntimeError):
+    """A run that stopped at its `max_minutes`, with a checkpoint."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """What a run works with, all of it derived from its config."""
@@ -58,6 +65,7 @@ class Run:
     cache: TokenCache
     selection: Selection
     dataset: WindowDataset
+    outbox: Outbox
     emit: Subscriber
 
     @property
@@ -78,54 +86,77 @@ class Progress:
 def train_single_k(config: RunConfig, storage: Storage, subscribers: Sequence[Subscriber] = (print_events,)) -> Path:
     """Train and evaluate the run of `config`, from where it was left, and return the path of its result file.
 
-    Raises ValueError for settings that are not possible, and TrainingFailed if the loss diverges.
+    Raises ValueError for settings that are not possible, TrainingFailed if the loss diverges, TimeIsUp at
+    `max_minutes`, StorageAway if the storage does not take the end of the run, and RuntimeError if another process of
+    this machine has the same run.
     """
 
     def emit(event: Event) -> None:
         for subscriber in subscribers:
             subscriber(event)
 
-    result_path = storage.result(config.run_id)
-    if finished_result(config, storage, lambda text: emit(Notice(text=text))) is None:
-        if config.execution.threads:
-            torch.set_num_threads(config.execution.threads)
-        run = prepare_run(config, storage, emit)
-        record = record_run(run)
-        if not _is_trained(run):
-            train(run, record)
-        write_run_result(run)
+    def report(text: str) -> None:
+        emit(Notice(text=text))
+
+    if config.execution.threads:
+        torch.set_num_threads(config.execution.threads)
+    outbox = Outbox(storage=storage, run_id=config.run_id, report=report)
+    with exclusive(storage.lock(config.run_id), f"run {config.run_id}"):
+        outbox.finish(60 * config.execution.storage_patience_minutes)  # what an earlier session could not deliver
+        if finished_result(config, storage, report) is None:
+            _train_and_evaluate(prepare_run(config, outbox, emit))
+        thin_snapshots(storage, config.run_id, config.execution.keep_evaluated_snapshots)
         delete_checkpoints(storage, config.run_id)
-    emit(Finished(run_id=config.run_id, path=result_path))
-    return result_path
+    emit(Finished(run_id=config.run_id, path=storage.result(config.run_id)))
+    return storage.result(config.run_id)
 
 
-def prepare_run(config: RunConfig, storage: Storage, emit: Subscriber) -> Run:
+def prepare_run(config: RunConfig, outbox: Outbox, emit: Subscriber) -> Run:
     """The run's cache, built if it is missing, and its windows."""
-    cache = ensure_cache(config.data, storage, report=lambda text: emit(Notice(text=text)))
+    storage = outbox.storage
+    cache = ensure_cache(config.data, storage, report=outbox.report)
     selection = select(config, cache)
     dataset = WindowDataset(flat=flat_tokens(cache, "train", storage), order=window_order(config, selection))
-    return Run(config=config, storage=storage, cache=cache, selection=selection, dataset=dataset, emit=emit)
+    return Run(
+        config=config, storage=storage, cache=cache, selection=selection, dataset=dataset, outbox=outbox, emit=emit
+    )
 
 
-def record_run(run: Run) -> dict:
-    """Write config.json before the first step and return the provenance. ValueError if the folder is another run's."""
+def _train_and_evaluate(run: Run) -> None:
+    record_config(run)
+    if not _is_trained(run):
+        train(run)
+    result = run_result(run)
+    # Another machine may have ended the same run meanwhile: the first result stays.
+    if finished_result(run.config, run.storage, run.outbox.report) is None:
+        text = result_text(result)
+        run.outbox.put(
+            run.storage.result(run.config.run_id), lambda temporary: temporary.write_text(text, encoding="utf-8")
+        )
+    run.outbox.finish(60 * run.config.execution.storage_patience_minutes)
+
+
+def record_config(run: Run) -> None:
+    """Write config.json before the first step. ValueError if the run was begun with other settings or data."""
     path = run.storage.run(run.config.run_id) / "config.json"
     science = {**run.config.science(), "cache_id": run.cache.cache_id}
-    if path.exists():
-        recorded = json.loads(path.read_text(encoding="utf-8"))
-        difference = config_difference(recorded["science"], science)
-        if difference:
-            raise ValueError(
-                f"run {run.config.run_id} was begun with other settings or data ({'; '.join(difference)}); "
-                f"nothing was changed. Use another --storage, or delete {path.parent}"
-            )
-    else:
-        publish_json(path, {"science": science, "config": to_json(run.config)})
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return {"cache_id": run.cache.cache_id, "content_sha256": run.cache.manifest["content_sha256"], "started": now}
+    try:
+        recorded = read_sealed(path)["science"]
+    except FileNotFoundError:
+        recorded = None
+    except ValueError as error:
+        run.outbox.report(f"{error}; it is written again")
+        recorded = None
+    if recorded is None:
+        _put_sealed(run, path, {"science": science, "config": to_json(run.config)})
+    elif difference := config_difference(recorded, science):
+        raise ValueError(
+            f"run {run.config.run_id} was begun with other settings or data ({'; '.join(difference)}); "
+            f"nothing was changed. Use another --storage, or delete {path.parent}"
+        )
 
 
-def train(run: Run, record: dict) -> None:
+def train(run: Run) -> None:
     """All steps that are still to do, with logs, checkpoints and snapshots on the way."""
     config, emit = run.config, run.emit
     device = choose_device(config)
@@ -135,8 +166,8 @@ def train(run: Run, record: dict) -> None:
     accelerator = make_accelerator(config, run.storage, device, precision)
     state = new_state(config, accelerator, run.cache.vocab_size, run.cache.bos_id)
     _resume(run, state)
-    record |= provenance(device) | {"precision": precision, "micro_batch": state.micro_batch}
-    publish_json(run.storage.run(config.run_id) / "provenance.json", record)
+    record = _data_provenance(run) | provenance(device) | {"precision": precision, "micro_batch": state.micro_batch}
+    _put_sealed(run, _provenance_path(run), record | {"started": _now()})
     emit(
         Started(
             run_id=config.run_id,
@@ -150,15 +181,18 @@ def train(run: Run, record: dict) -> None:
     accelerator.init_trackers(config.run_id)
     try:
         _train_steps(run, state)
+    except KeyboardInterrupt:
+        run.outbox.report(f"stopped at step {state.step:,} of {run.num_steps:,}; {_kept(run)}. Run the same to go on")
+        raise
     finally:
         accelerator.end_training()
 
 
 def _train_steps(run: Run, state: TrainState) -> None:
     execution, order = run.config.execution, run.dataset.order
-    metrics = MetricsLog.resume(run.storage.run(run.config.run_id) / "metrics.jsonl", state.step)
+    metrics = MetricsLog.resume(run.outbox, state.step)
     progress = Progress(step=state.step, tokens=order.tokens_before(state.step))
-    saved_at = time.perf_counter()
+    began = saved_at = time.perf_counter()
     while state.step < run.num_steps:
         rate = learning_rate(run.config.train, state.step, run.num_steps)
         loss, grad_norm = train_step(state, run.dataset.batch(state.step), run.config, rate)
@@ -167,9 +201,16 @@ def _train_steps(run: Run, state: TrainState) -> None:
         if not is_snapshot and state.step % execution.log_every_steps:
             continue
         progress = _log(run, state, metrics, progress, rate, float(grad_norm))
-        if is_snapshot or time.perf_counter() - saved_at >= 60 * execution.checkpoint_every_minutes:
+        now = time.perf_counter()
+        is_time_up = execution.max_minutes is not None and now - began >= 60 * execution.max_minutes
+        if is_snapshot or is_time_up or now - saved_at >= 60 * execution.checkpoint_every_minutes:
             _save(run, state, metrics, is_snapshot)
             saved_at = time.perf_counter()
+        if is_time_up and state.step < run.num_steps:
+            raise TimeIsUp(
+                f"{run.config.run_id} stopped at step {state.step:,} of {run.num_steps:,}, after execution.max_minutes "
+                f"= {execution.max_minutes:g}; {_kept(run)}. Run the same to go on"
+            )
 
 
 def _log(
@@ -201,11 +242,9 @@ def _check_divergence(run: Run, state: TrainState, loss: float) -> None:
     factor = run.config.train.divergence_factor
     mean = loss if state.loss_mean is None else state.loss_mean
     if not math.isfinite(loss) or loss > factor * mean:
-        last = load_newest_checkpoint(run.storage, run.config.run_id, lambda text: None)
-        kept = f"the checkpoint of step {last.step:,} is kept" if last else "no checkpoint had been written yet"
         limit = f"{factor} times its running mean of {mean:.4f}"
         raise TrainingFailed(
-            f"{run.config.run_id} diverged at step {state.step:,}: loss {loss:.4f} against {limit}; {kept}. "
+            f"{run.config.run_id} diverged at step {state.step:,}: loss {loss:.4f} against {limit}; {_kept(run)}. "
             "Try a lower train.peak_lr or a longer train.warmup_steps (each makes a run of its own)"
         )
     state.loss_mean = _LOSS_MEAN_DECAY * mean + (1 - _LOSS_MEAN_DECAY) * loss
@@ -216,15 +255,23 @@ def _save(run: Run, state: TrainState, metrics: MetricsLog, is_snapshot: bool) -
     config, began = run.config, time.perf_counter()
     metrics.publish()
     if is_snapshot:
-        save_snapshot(run.storage, config.run_id, state.step, state.weights, config.execution.keep_snapshots)
-    path = save_checkpoint(run.storage, config.run_id, to_checkpoint(state), config.execution.keep_checkpoints)
+        save_snapshot(run.outbox, state.step, state.weights, config.execution.keep_snapshots)
+    path = save_checkpoint(run.outbox, to_checkpoint(state), config.execution.keep_checkpoints)
     run.emit(Saved(step=state.step, path=path, seconds=time.perf_counter() - began))
 
 
 def _resume(run: Run, state: TrainState) -> None:
-    checkpoint = load_newest_checkpoint(run.storage, run.config.run_id, lambda text: run.emit(Notice(text=text)))
+    checkpoint = load_newest_checkpoint(run.storage, run.config.run_id, run.outbox.report)
     if checkpoint is not None:
         restore(state, checkpoint)
+    elif metrics_path(run.storage, run.config.run_id).exists():
+        run.outbox.report("the run was begun, but no checkpoint of it can be used: it begins anew")
+
+
+def _kept(run: Run) -> str:
+    """What an end before the last step leaves, in words."""
+    steps = run.storage.checkpoint_steps(run.config.run_id)
+    return f"the checkpoint of step {steps[0]:,} is kept" if steps else "no checkpoint had been written yet"
 
 
 def _is_trained(run: Run) -> bool:
@@ -235,16 +282,15 @@ def _is_trained(run: Run) -> bool:
     try:
         load_snapshot(run.storage, run.config.run_id, run.num_steps)
     except ValueError as error:
-        run.emit(Notice(text=f"{error}; it is trained again from the newest checkpoint"))
+        run.outbox.report(f"{error}; it is trained again from the newest checkpoint")
         return False
     return True
 
 
-def write_run_result(run: Run) -> Path:
-    """Evaluate the last step and publish the result file, whole and last of all."""
+def run_result(run: Run) -> Result:
+    """Evaluate the last step: everything the result file holds."""
     config, step = run.config, run.num_steps
     weights = load_snapshot(run.storage, config.run_id, step)
-    recorded = json.loads((run.storage.run(config.run_id) / "provenance.json").read_text(encoding="utf-8"))
     xe, summary = evaluate(config, run.storage, run.cache, run.selection, weights, step, run.emit)
     num_tokens = run.dataset.order.num_tokens
     counts = count_parameters(config.model, run.cache.vocab_size)
@@ -254,7 +300,7 @@ def write_run_result(run: Run) -> Path:
         "run_id": config.run_id,
         "study": config.study,
         "config": to_json(config),
-        "provenance": recorded | {"finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")},
+        "provenance": _training_provenance(run) | {"finished": _now()},
         "params": {"total": counts.total, "non_embedding": counts.non_embedding, "matmul": counts.matmul},
         "flops": {
             "exact": num_tokens * flops_per_token(config.model, run.cache.vocab_size, config.data.window_tokens),
@@ -270,4 +316,31 @@ def write_run_result(run: Run) -> Path:
         "schedule_complete": True,
         "weights_sha256": weights_sha256(weights),
     }
-    return write_result(run.storage.result(config.run_id), Result(row, xe, [summary]))
+    return Result(row, xe, [summary])
+
+
+def _training_provenance(run: Run) -> dict[str, Any]:
+    """What the training recorded; where that file was lost, what evaluates the weights now, and that it was lost."""
+    try:
+        return read_sealed(pending_or_delivered(run.storage, run.config.run_id, _provenance_path(run)))
+    except (OSError, ValueError) as error:
+        run.outbox.report(f"the provenance of the training is lost ({error}); that of the evaluation is recorded")
+        device = choose_device(run.config)
+        lost = {"precision": "unknown", "training": "lost: versions and device are those of the evaluation"}
+        return _data_provenance(run) | provenance(device) | lost
+
+
+def _data_provenance(run: Run) -> dict[str, Any]:
+    return {"cache_id": run.cache.cache_id, "content_sha256": run.cache.manifest["content_sha256"]}
+
+
+def _provenance_path(run: Run) -> Path:
+    return run.storage.run(run.config.run_id) / "provenance.json"
+
+
+def _put_sealed(run: Run, path: Path, value: dict[str, Any]) -> None:
+    run.outbox.put(path, lambda temporary: temporary.write_text(sealed(value), encoding="utf-8"))
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
