@@ -108,7 +108,9 @@ def evaluate(run: str, step: int | None = None, storage: Path = Path("outputs"))
 
 
 def grid(options: Options, workers: int = 1) -> int:
-    """Plan, then run the notebook once for every run that is not done. Exits with 1 if any run failed or is left.
+    """Plan, run the notebook once for every run that is not done, then draw the figures and tables of what is done.
+
+    Exits with 1 if any run failed or is left.
 
     Args:
         options: Which runs.
@@ -120,6 +122,10 @@ def grid(options: Options, workers: int = 1) -> int:
     say = functools.partial(print, flush=True)
     report = run_preset(options.study, options.preset, preset, storage, workers=workers, report=say)
     print(f"\n{report}")
+    if report.of("done"):
+        from helpers.analysis.analyse import analyse as draw
+
+        print(f"figures and tables: {', '.join(sorted({str(path.parent) for path in draw(storage, options.study)}))}")
     return 0 if report.complete else 1
 
 

@@ -38,7 +38,7 @@ PRESETS = {
         description="minutes on a Colab T4: 1,980 arXiv papers, Pythia-14M; the shape of the real experiment",
         config=RunConfig(
             data=DataConfig(source=ARXIV_SOURCE, max_papers_per_component=60),
-            model=ModelConfig(size="14m", dropout=0.0),
+            model=ModelConfig(size="14m"),
             train=TrainConfig(steps=1_500, peak_lr=1e-3, warmup_steps=100),
         ),
         ks=KS,
