@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 failed, 2 wrong usage.
 """
 
+import dataclasses
 import functools
 import signal
 import sys
@@ -48,10 +49,27 @@ class Selected:
         return Storage.at(self.storage)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SelectedGrid(Selected):
+    """A preset's grid, or a part of it."""
+
+    ks: tuple[int, ...] = ()
+    """Only these numbers of components. Empty: the preset's."""
+    seeds: tuple[int, ...] = ()
+    """Only these seeds. Empty: the preset's."""
+    shard: str = ""
+    """Only share i of n of the runs, written i/n: a static split, for two tabs or machines. Empty: all."""
+
+    def find_preset(self) -> Preset:
+        preset = super().find_preset()
+        return dataclasses.replace(preset, ks=self.ks or preset.ks, seeds=self.seeds or preset.seeds)
+
+
 Options = tyro.conf.OmitArgPrefixes[Selected]
+GridOptions = tyro.conf.OmitArgPrefixes[SelectedGrid]
 
 
-def plan(options: Options, measure: bool = True) -> int:
+def plan(options: GridOptions, measure: bool = True) -> int:
     """List the runs: tokens, parameters, FLOPs, time, storage, and what is done. Downloads nothing.
 
     Args:
@@ -60,12 +78,12 @@ def plan(options: Options, measure: bool = True) -> int:
             the token cache.
     """
     from helpers.grid.plan import plan_grid
+    from helpers.grid.shard import Shard
     from helpers.studies.grid import known_runs, measured_speed
 
-    preset, storage = options.find_preset(), options.open_storage()
-    print(
-        plan_grid(known_runs(preset, storage), storage, measure=measured_speed if measure else None, note=preset.note)
-    )
+    part, preset, storage = Shard.parse(options.shard), options.find_preset(), options.open_storage()
+    runs = known_runs(preset, storage, part)
+    print(plan_grid(runs, storage, measure=measured_speed if measure else None, note=preset.note))
     return 0
 
 
@@ -107,7 +125,7 @@ def evaluate(run: str, step: int | None = None, storage: Path = Path("outputs"))
     return 0
 
 
-def grid(options: Options, workers: int = 1) -> int:
+def grid(options: GridOptions, workers: int = 1) -> int:
     """Plan, run the notebook once for every run that is not done, then draw the figures and tables of what is done.
 
     Exits with 1 if any run failed or is left.
@@ -120,12 +138,13 @@ def grid(options: Options, workers: int = 1) -> int:
 
     preset, storage = options.find_preset(), options.open_storage()
     say = functools.partial(print, flush=True)
-    report = run_preset(options.study, options.preset, preset, storage, workers=workers, report=say)
+    where = {"workers": workers, "shard": options.shard, "report": say}
+    report = run_preset(options.study, options.preset, preset, storage, **where)
     print(f"\n{report}")
     if report.of("done"):
         from helpers.analysis.analyse import analyse as draw
 
-        print(f"figures and tables: {', '.join(sorted({str(path.parent) for path in draw(storage, options.study)}))}")
+        print(f"figures, tables and report: {storage.root} ({len(draw(storage, options.study))} files)")
     return 0 if report.complete else 1
 
 
@@ -146,9 +165,25 @@ def analyse(study: str = "ergodic", storage: Path = Path("outputs")) -> int:
     if failure:
         print(f"error: the analysis failed: {failure}", file=sys.stderr)
         return 1
-    made = [*(opened.root / "fig").rglob("*"), *(opened.root / "tables").rglob("*"), opened.notebook("analysis")]
+    made = [*(opened.root / "fig").rglob("*"), *(opened.root / "tables").rglob("*"), *opened.root.glob("report.*")]
+    made.append(opened.notebook("analysis"))
     print("\n".join(str(path) for path in sorted(made) if path.is_file() and path.stat().st_mtime >= begin_s - 1))
     return 0
+
+
+def verify(storage: Path = Path("outputs")) -> int:
+    """Hash every cache, checkpoint, snapshot and result again, and say what is damaged and what mends it.
+
+    Changes nothing. Exits with 1 if anything is damaged.
+
+    Args:
+        storage: The root folder of all outputs.
+    """
+    from helpers.verify import verify_storage
+
+    verified = verify_storage(storage)
+    print(verified)
+    return 1 if verified.damaged else 0
 
 
 def repository(name: tyro.conf.Positional[str] = "") -> int:
@@ -169,6 +204,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "eval": evaluate,
     "grid": grid,
     "analyse": analyse,
+    "verify": verify,
     "repository": repository,
 }
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.storage import Storage, copy_verified, flush, publish, publish_folder
+from helpers.storage import Storage, copy_verified, flush, publish, publish_folder, require_name
 
 _RETRY_S = 5.0
 _SEPARATOR = "@"  # no name in the storage holds it
@@ -33,10 +33,11 @@ class Outbox:
     is_away: bool = False
     """Whether the last delivery failed: that is said once, and so is the return."""
 
-    def put(self, target: Path, write: Callable[[Path], object]) -> None:
+    def put(self, target: Path, write: Callable[[Path], object], supersedes: bool = False) -> None:
         """Make a file or folder with `write`, and deliver it to `target` now or later.
 
-        If not even the local disk takes it, that is reported and nothing is pending: the caller's next file may fit.
+        With `supersedes`, what is still pending for the folder of `target` is dropped once this is whole. If not even
+        the local disk takes it, that is reported, and what was pending stays: the caller's next file may fit.
         """
         temporary = self._folder / f".{uuid.uuid4().hex}"
         try:
@@ -45,49 +46,60 @@ class Outbox:
             for path in [*temporary.rglob("*"), temporary]:
                 flush(path)
             place = self._place(target)
-            _remove(place)
-            os.rename(temporary, place)
+            if place.is_dir():  # a file is replaced in one step; a folder cannot be
+                _remove(place)
+            os.replace(temporary, place)
         except OSError as error:
             _remove(temporary)
             self.report(f"{target.name} could not be written to {self._folder} ({_words(error)}); training goes on")
-            return
+        else:
+            if supersedes:
+                self._forget_beside(place)
         self.deliver()
 
     def deliver(self) -> bool:
         """Try to deliver everything that is pending, results last; whether nothing is left."""
-        for place in self._pending():
-            try:
-                self.storage.require_present()
+        try:
+            self.storage.require_present()
+            for place in self._pending():
                 _deliver(place, self._target(place))
-            except OSError as error:
-                if not self.is_away:
-                    self.report(
-                        f"the storage {self.storage.root} does not take files now ({_words(error)}); they are kept in "
-                        f"{self._folder} and delivered when it is back"
-                    )
-                self.is_away = True
-                return False
-            _remove(place)
+                _remove(place)
+        except OSError as error:
+            if not self.is_away:
+                self.report(
+                    f"the storage {self.storage.root} does not take files now ({_words(error)}); they are kept in "
+                    f"{self._folder} and delivered when it is back"
+                )
+            self.is_away = True
+            return False
         if self.is_away:
             self.report(f"the storage {self.storage.root} is back, and everything was delivered")
         self.is_away = False
         return True
 
     def finish(self, patience_s: float) -> None:
-        """Deliver everything, waiting for a storage that is away; StorageAway after `patience_s` seconds."""
+        """Deliver everything, waiting for a storage that is away; StorageAway after `patience_s` seconds.
+
+        The caller has the run to itself: what a killed process had half made is deleted.
+        """
+        for unfinished in self._folder.glob(".*"):
+            _remove(unfinished)
         deadline = time.monotonic() + patience_s
         while not self.deliver():
             if time.monotonic() >= deadline:
+                pending = self._pending()
+                kept = f"its {len(pending)} finished files are safe in {self._folder}" if pending else "nothing is lost"
                 raise StorageAway(
-                    f"the storage {self.storage.root} has not taken the files of run {self.run_id}; they are safe in "
-                    f"{self._folder}. Run the same again when the storage is back: nothing is trained twice"
+                    f"the storage {self.storage.root} is away and run {self.run_id} cannot go on without it; {kept}. "
+                    "Run the same again when the storage is back: nothing is trained twice"
                 )
             time.sleep(min(_RETRY_S, max(0.0, deadline - time.monotonic())))
 
-    def forget(self, folder: Path) -> None:
-        """Drop what is pending for `folder`: something newer takes its place."""
+    def _forget_beside(self, newest: Path) -> None:
+        """Drop what is pending for the folder of `newest`: that takes its place."""
+        folder = self._target(newest).parent
         for place in self._pending():
-            if self._target(place).parent == folder:
+            if place != newest and self._target(place).parent == folder:
                 _remove(place)
 
     @property
@@ -98,7 +110,7 @@ class Outbox:
         return self._folder / _SEPARATOR.join(target.relative_to(self.storage.root).parts)
 
     def _target(self, place: Path) -> Path:
-        return self.storage.root.joinpath(*place.name.split(_SEPARATOR))
+        return self.storage.root.joinpath(*map(require_name, place.name.split(_SEPARATOR)))
 
     def _pending(self) -> list[Path]:
         places = [place for place in self._folder.glob("*") if not place.name.startswith(".")]
@@ -122,6 +134,8 @@ def _deliver(place: Path, target: Path) -> None:
 
 def _remove(place: Path) -> None:
     if place.is_dir():
+        if not place.name.startswith("."):  # it stops being pending at once: a kill leaves no half of it to deliver
+            place = place.rename(place.with_name(f".{uuid.uuid4().hex}"))
         shutil.rmtree(place, ignore_errors=True)
     else:
         place.unlink(missing_ok=True)

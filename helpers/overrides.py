@@ -1,6 +1,8 @@
 """Settings from text and from JSON, checked against the fields and types of the config's dataclasses."""
 
 import dataclasses
+import math
+import re
 import types
 import typing
 from collections.abc import Iterable
@@ -95,15 +97,17 @@ def _parse(text: str, hint: Any, path: str) -> Any:
             return text.lower() == "true"
         if typing.get_origin(option) is Literal and text in typing.get_args(option):
             return text
-        if typing.get_origin(option) is tuple:
+        if typing.get_origin(option) is tuple and _is_text(text):
             return tuple(word.strip() for word in text.split(",") if word.strip())
-        if option is str:
+        if option is str and _is_text(text):
             return text
         if option in (int, float):
             try:
-                return option(text.replace("_", ""))
+                number = option(text.replace("_", ""))
             except ValueError:
                 continue
+            if _is_finite(number):
+                return number
     raise ValueError(f"{path} = {text!r}: expected {_describe(hint)}")
 
 
@@ -113,14 +117,29 @@ def _is_of_type(value: Any, hint: Any) -> bool:
             if value in typing.get_args(option):
                 return True
         elif typing.get_origin(option) is tuple:
-            if isinstance(value, tuple) and all(isinstance(item, str) for item in value):
+            if isinstance(value, tuple) and all(_is_text(item) for item in value):
                 return True
         elif option is float:
-            if isinstance(value, int | float) and not isinstance(value, bool):
+            if type(value) in (int, float) and _is_finite(value):
+                return True
+        elif option is str:
+            if _is_text(value):
                 return True
         elif type(value) is option:
             return True
     return False
+
+
+def _is_text(value: Any) -> bool:
+    """Whether `value` is text that can be written to a file and stand in a path."""
+    return isinstance(value, str) and "\0" not in value and not re.search("[\ud800-\udfff]", value)
+
+
+def _is_finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # a whole number that no float can hold
+        return False
 
 
 def _describe(hint: Any) -> str:

@@ -8,9 +8,7 @@ because Drive is slow to map and loses files that are appended to.
 
 import contextlib
 import errno
-import fcntl
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -19,14 +17,12 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from helpers.config import canonical_json
 
 _TEMPORARY = ".partial-"
-_STEP = re.compile(r"step_(\d{9})")
-_SEAL = "sha256"
+STEP = re.compile(r"step_(\d{9})")
+"""The names of checkpoints and snapshots; a copy that a sync made beside them, `step_... (1)`, is none."""
 _MARKER = ".ergodic-storage"
+_STORAGE_ID = re.compile(r"[0-9a-f]{32}")
 _LEFTOVER_S = 3600.0  # a temporary file that was not touched for so long belongs to a process that is gone
 
 
@@ -42,17 +38,12 @@ class Storage:
     @classmethod
     def at(cls, root: str | Path, scratch: str | Path | None = None) -> "Storage":
         """A storage at `root`, made if needed; ValueError if it cannot be written to."""
-        root = Path(root).expanduser().absolute()
-        scratch = Path(scratch).expanduser().absolute() if scratch else root / "scratch"
-        probe = root / f"{_TEMPORARY}{uuid.uuid4().hex[:8]}"
+        root = Path(os.path.expanduser(root)).absolute()
+        scratch = Path(os.path.expanduser(scratch)).absolute() if scratch else root / "scratch"
         try:
             scratch.mkdir(parents=True, exist_ok=True)
             root.mkdir(parents=True, exist_ok=True)
-            probe.write_bytes(b"probe")
-            probe.unlink()
-            if not (root / _MARKER).exists():
-                publish_text(root / _MARKER, uuid.uuid4().hex + "\n")
-            return cls(root, scratch, (root / _MARKER).read_text(encoding="utf-8").strip())
+            return cls(root, scratch, _mark(root))
         except OSError as error:
             raise ValueError(
                 f"storage = {str(root)!r} cannot be written to ({error.strerror or error}); nothing was written. "
@@ -61,7 +52,7 @@ class Storage:
 
     def require_present(self) -> None:
         """OSError if the root is not the folder that it was: writing there would fill a mount point's place."""
-        if (self.root / _MARKER).read_text(encoding="utf-8").strip() != self.storage_id:
+        if _read_marker(self.root) != self.storage_id:
             raise OSError(errno.ENODEV, "another storage is mounted there", str(self.root))
 
     def cache(self, cache_id: str) -> Path:
@@ -79,7 +70,7 @@ class Storage:
 
     def checkpoint_steps(self, run_id: str) -> list[int]:
         """The steps of a run's checkpoint folders, newest first, not verified."""
-        names = (_STEP.fullmatch(folder.name) for folder in self.checkpoints(run_id).glob("step_*"))
+        names = (STEP.fullmatch(folder.name) for folder in self.checkpoints(run_id).glob("step_*"))
         return sorted((int(name[1]) for name in names if name), reverse=True)
 
     def checkpoint(self, run_id: str, step: int) -> Path:
@@ -92,8 +83,8 @@ class Storage:
         return self.scratch / "tensorboard" / require_name(run_id)
 
     def outbox(self, run_id: str) -> Path:
-        """Finished files of a run that are on their way to the storage, on local disk."""
-        return self.scratch / "outbox" / require_name(run_id)
+        """Finished files of a run that are on their way to this storage, and to no other, on local disk."""
+        return self.scratch / "outbox" / self.storage_id / require_name(run_id)
 
     def lock(self, run_id: str) -> Path:
         return self.scratch / "locks" / f"{require_name(run_id)}.lock"
@@ -121,9 +112,43 @@ class Storage:
         return path
 
 
+def _mark(root: Path) -> str:
+    """The storage_id in the root's marker, written first if there is none; of several processes, one writes it."""
+    probe = root / f"{_TEMPORARY}{uuid.uuid4().hex[:8]}"
+    try:
+        probe.write_text(uuid.uuid4().hex + "\n", encoding="utf-8")
+        try:
+            os.link(probe, root / _MARKER)  # fails where there is a marker already: it appears whole, and once
+        except OSError:  # Drive knows no links
+            if not is_marked(root):
+                os.replace(probe, root / _MARKER)
+        if is_marked(root):
+            return _read_marker(root)
+        raise OSError(errno.EIO, "what was written does not read back", str(root / _MARKER))
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def is_marked(root: Path) -> bool:
+    """Whether a storage has been at `root`, and still is."""
+    return _STORAGE_ID.fullmatch(_read_marker(root)) is not None
+
+
+def _read_marker(root: Path) -> str:
+    try:
+        return (root / _MARKER).read_text(encoding="utf-8", errors="replace").strip()
+    except FileNotFoundError:
+        return ""
+
+
+def is_name(name: object) -> bool:
+    """Whether `name` names a file in a folder and nothing else: no separator, no `..`, no leading dot."""
+    return isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name) is not None
+
+
 def require_name(name: str) -> str:
-    """`name` if it names a file in a folder and nothing else; ValueError for separators, `..`, a leading dot."""
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+    """`name` if it is one; ValueError otherwise."""
+    if not is_name(name):
         raise ValueError(f"{name!r} is not a name of a run, cache or file; use letters, digits, '.', '_' and '-'")
     return name
 
@@ -147,33 +172,12 @@ def publish(path: Path, write: Callable[[Path], object]) -> Path:
     return path
 
 
+def publish_bytes(path: Path, content: bytes) -> Path:
+    return publish(path, lambda temporary: write_verified(temporary, content))
+
+
 def publish_text(path: Path, text: str) -> Path:
-    return publish(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def publish_sealed(path: Path, value: dict[str, Any]) -> Path:
-    """Publish `value` as JSON with the SHA-256 of its own content, which `read_sealed` checks."""
-    return publish_text(path, sealed(value))
-
-
-def sealed(value: dict[str, Any]) -> str:
-    return json.dumps(value | {_SEAL: _digest(value)}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def read_sealed(path: Path) -> dict[str, Any]:
-    """What `publish_sealed` wrote. ValueError if the file was cut or altered, OSError if it cannot be read."""
-    try:
-        value = json.loads(path.read_bytes())
-        seal = value.pop(_SEAL)
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: it is not a whole JSON file of this project") from error
-    if seal != _digest(value):
-        raise ValueError(f"{path} is damaged: its content does not have the SHA-256 that it names")
-    return value
-
-
-def _digest(value: dict[str, Any]) -> str:
-    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
+    return publish_bytes(path, text.encode("utf-8"))
 
 
 @contextlib.contextmanager
@@ -211,6 +215,12 @@ def remove_leftovers(folder: Path) -> None:
                 leftover.unlink()
 
 
+def remove_unfinished(path: Path) -> None:
+    """Delete what killed processes left of the folder `path`; the caller holds the lock under which it is made."""
+    for unfinished in path.parent.glob(f"{_TEMPORARY}*-{path.name}"):
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
 def flush(path: Path) -> None:
     """fsync a file or a folder; folders cannot be flushed everywhere (Drive, Windows), and then it does nothing."""
     try:
@@ -233,28 +243,20 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def write_verified(path: Path, content: bytes | memoryview) -> None:
+    """Write a file and read it back; OSError if it is not what was written."""
+    path.write_bytes(content)
+    flush(path)
+    _require_written(path, hashlib.sha256(content).hexdigest())
+
+
 def copy_verified(source: Path, target: Path) -> None:
     """Copy a file and read the copy back; OSError if it is not what was written."""
     shutil.copyfile(source, target)
     flush(target)
-    if file_sha256(target) != file_sha256(source):
-        raise OSError(errno.EIO, "what was written does not read back", str(target))
+    _require_written(target, file_sha256(source))
 
 
-@contextlib.contextmanager
-def exclusive(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock file `path` on local disk; RuntimeError if another process has it. A killed process lets go."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise RuntimeError(
-                f"{what} is already at work in process {file.read().strip() or 'unknown'} of this machine; "
-                "nothing was changed. Wait for it, or end it, and run again"
-            ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+def _require_written(path: Path, sha256: str) -> None:
+    if file_sha256(path) != sha256:
+        raise OSError(errno.EIO, "what was written does not read back", str(path))

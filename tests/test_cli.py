@@ -37,6 +37,11 @@ def test_help_names_every_command_and_preset(capsys):
         (["plan", "--set", "train.steps=many"], "expected a whole number or none"),
         (["plan", "--set", "train.steps"], "has no '='"),
         (["train", "--k", "0"], "k = 0 is not possible"),
+        (["plan", "--shard", "3/2"], "shard = '3/2' is not possible; use i/n"),
+        (["plan", "--preset", "smoke", "--shard", "1/9"], "the grid has 5 runs"),
+        (["grid", "--shard", "half"], "shard = 'half' is not possible"),
+        (["grid", "--workers", "0"], "workers = 0 is not possible"),
+        (["eval", "--run", "../../etc"], "is not a name of a run"),
         (["train", "--preset", "smoke", "--k", "12"], "k = 12"),
         (["analyse", "--study", "nothing"], "the studies are ergodic"),
         (["repository", "no-slash"], "is not of the form owner/name"),
@@ -72,6 +77,17 @@ def test_plan_lists_the_runs_without_importing_torch(tmp_path):
     assert ended.returncode == 0, ended.stderr
     assert "60 runs: 0 done, 60 to do" in ended.stdout
     assert "25.6 epochs of 100 M" in ended.stdout
+
+
+def test_plan_of_a_shard_lists_its_runs(tmp_path, capsys):
+    arguments = ["plan", "--preset", "demo", "--storage", str(tmp_path), "--shard"]
+    listed = []
+    for shard in ("1/2", "2/2"):
+        assert main([*arguments, shard]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert "5 runs: 0 done, 5 to do" in lines
+        listed += [tuple(line.split()[1:3]) for line in lines if line.startswith("grid ")]
+    assert sorted(listed) == sorted((str(k), str(seed)) for k in (1, 2, 4, 8, 11) for seed in (0, 1))
 
 
 def test_train_and_eval_end_with_0_and_name_the_result(tmp_path, capsys):
@@ -154,3 +170,11 @@ def test_repository_is_set_everywhere_from_the_remote(address, tmp_path):
 
 def test_repository_is_a_name_of_the_right_form():
     assert REPOSITORY.count("/") == 1
+
+
+def test_a_part_of_a_preset_is_chosen_by_k_and_seed(tmp_path, capsys):
+    arguments = ["plan", "--preset", "smoke", "--ks", "2", "8", "--seeds", "3", "4", "--no-measure"]
+    assert main([*arguments, "--storage", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    rows = [line.split()[:3] for line in printed.splitlines() if line.startswith("grid")]
+    assert rows == [["grid", k, seed] for k in ("2", "8") for seed in ("3", "4")]

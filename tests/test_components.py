@@ -97,6 +97,11 @@ def test_unknown_component() -> None:
         select(run("data.components=cs.XX"), ELEVEN)
 
 
+def test_named_components_are_as_many_as_k() -> None:
+    with pytest.raises(ValueError, match=r"names 1 components, but k = 2; use k = 1"):
+        select(run("data.components=cs.CV", k=2), ELEVEN)
+
+
 def test_a_category_without_a_long_enough_paper() -> None:
     with pytest.raises(ValueError, match=r"component 'b' has no train paper .* \(its longest has 99\)"):
         select(run(), MemoryCache({"a": [500], "b": [99]}))

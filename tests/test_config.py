@@ -37,7 +37,7 @@ def test_overrides_of_every_kind() -> None:
         ("k=0", "k = 0 is not possible; use a number of components from 1 up"),
         ("train.tokens=100", "exactly one above 0"),
         ("data.window_tokens=200", "at most model.max_context_tokens = 128"),
-        ("data.components=a,b", "1 different names"),
+        ("data.components=a,a", "each name once"),
         ("model.dropout=1", "model.dropout = 1.0 is not possible"),
         ("train.batch_size=0", "train.batch_size = 0 is not possible"),
         ("execution.micro_batch=0", "execution.micro_batch = 0 is not possible"),

@@ -102,8 +102,17 @@ def test_standard_error_of_unclustered_values_is_the_textbook_one() -> None:
 def test_token_0_is_stored_but_not_averaged() -> None:
     loss = np.ones((4, 100))
     loss[:, 0] = 50
-    line = summarise(loss, np.arange(4))
+    line = summarise(loss, np.arange(4), np.array(["a", "b", "c", "d"]))
     assert (line["xe"], line["xe_by_position"][:2]) == (1.0, [50.0, 1.0])
+
+
+def test_papers_are_the_means_of_their_windows() -> None:
+    loss = np.arange(500.0).reshape(5, 100)
+    by_paper = summarise(loss, np.array([3, 0, 3, 3, 2]), np.array(["a", "b", "c", "d"]))["by_paper"]
+    means = loss[:, 1:].mean(axis=1)
+    assert by_paper["paper_id"] == ["a", "c", "d"]
+    assert by_paper["windows"] == [1, 1, 3]
+    assert by_paper["xe"] == pytest.approx([means[1], means[4], means[[0, 2, 3]].mean()])
 
 
 def test_bayes_values_bound_every_model_and_their_difference_is_the_identification(

@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import random
+import shutil
 import threading
 import time
 from collections import Counter
@@ -10,17 +12,20 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_notebook
 
 from helpers.config import ARXIV_COMPONENTS, RunConfig
 from helpers.data.fetch_arxiv import cache_id, ensure_cache
 from helpers.evaluation.result_file import Result, write_result
+from helpers.grid import notebook_job
 from helpers.grid.notebook_job import ROOT, Children, Job
 from helpers.grid.parameters import check_parameters, overrides_between, run_parameters
 from helpers.grid.plan import plan_grid
 from helpers.grid.runner import run_grid
+from helpers.grid.shard import Shard
+from helpers.grid.space import RunSpace, needed_bytes, run_space
 from helpers.grid.state import run_state
 from helpers.grid.text import aligned, count, duration, size
 from helpers.models.shapes import SHAPES
@@ -29,6 +34,8 @@ from helpers.storage import Storage
 from helpers.studies import find_preset, find_study, known_components
 from helpers.studies.grid import run_preset
 from helpers.studies.preset import ComponentsUnknown, grid_runs
+from helpers.training.events import Saved
+from helpers.training.train_single_k import train_single_k
 
 PARAMETERS = """
 PRESET: str = ""
@@ -58,6 +65,11 @@ def finish():
     run["provenance"] = provenance
     write_result(storage.result(config.run_id), Result(run, [], [{"kind": "summary", "step": 1, "xe": 1.5}]))
 """
+
+
+@pytest.fixture(autouse=True)
+def stand_ins_may_be_executed(tmp_path, monkeypatch):
+    monkeypatch.setattr(notebook_job, "NOTEBOOK_FOLDERS", (*notebook_job.NOTEBOOK_FOLDERS, tmp_path.resolve()))
 
 
 def stand_in_notebook(folder: Path, *cells: str) -> Path:
@@ -130,7 +142,7 @@ def test_paper_note_states_the_arithmetic_of_its_config():
     "arguments, message",
     [
         (("nothing", "demo"), "study = 'nothing' is unknown; the studies are ergodic"),
-        (("ergodic", "nothing"), "the presets of ergodic are smoke, demo, quick, paper"),
+        (("ergodic", "nothing"), "the presets of ergodic are smoke, demo, known, quick, paper"),
         (("ergodic", "demo", "", "", ["train.stepz=5"]), "unknown field 'stepz'"),
         (("ergodic", "demo", "", "", ["k=5"]), "chosen by its own option"),
     ],
@@ -164,8 +176,11 @@ def test_plan_of_a_run_by_hand(tiny_config, storage):
     assert run.parameters == run.non_embedding + 2 * 128 * d
     assert run.flops == 4000 * (6 * (layers * 12 * d**2 + 128 * d) + 12 * layers * d * 100)
     assert run.seconds == 4.0
-    # Two checkpoints of weights and two moments, and the one snapshot of a run this short, in float32.
-    assert run.storage_bytes == run.parameters * 4 * (2 * 3 + 1)
+    # In float32: the one snapshot of a run this short stays. While it runs, there are also two checkpoints of weights
+    # and two moments, a third that is being published, and its copy in scratch, which is on the same disk here.
+    assert run.space.kept_bytes == run.parameters * 4
+    assert run.space.peak_bytes == run.parameters * 4 * (4 * 3 + 1)
+    assert run.space.held_bytes == 0
     assert str(run.state) == "new"
 
 
@@ -178,7 +193,10 @@ def test_plan_totals_are_sums_over_runs(tiny_config, storage):
     assert plan.total("tokens", pending=True) == 2 * 4000
     assert plan.total("seconds") == 8.0
     cache_bytes = sum(file.stat().st_size for file in cache.folder.rglob("*") if file.is_file())
-    assert plan.storage_bytes == cache_bytes + sum(run.storage_bytes for run in plan.runs)
+    assert plan.storage_bytes == cache_bytes + sum(run.parameters * 4 for run in plan.runs)
+    # Two runs to do, one at a time, and 3 x 4 train and 3 x 1 test papers of 300 tokens to unpack, 2 bytes each.
+    in_progress = plan.runs[1].parameters * 4 * 12
+    assert plan.needed_bytes == 2 * plan.runs[1].parameters * 4 + in_progress + (12 + 3) * 300 * 2
     assert list(plan.frame()["state"]) == ["done", "new", "new"]
     assert "3 runs: 1 done, 2 to do" in str(plan)
 
@@ -228,6 +246,127 @@ def test_words_for_numbers():
     assert [size(n) for n in (512, 1536)] == ["512 B", "1.50 KiB"]
     assert [duration(s) for s in (12.4, 185, 7800)] == ["12 s", "3 min 5 s", "2 h 10 min"]
     assert aligned(["name", "n"], [["a", "1"], ["bcdef", "10"]]) == "name    n\na       1\nbcdef  10"
+
+
+# Space
+
+
+def test_space_of_the_papers_runs_by_hand(storage, monkeypatch):
+    config, parameters = find_preset("ergodic", "paper").run(4, 0), 70_426_624
+    monkeypatch.setattr("helpers.grid.space.on_one_disk", lambda storage: False)
+    space = run_space(config, 100_000, parameters, storage)
+    assert space.kept_bytes == 10 * 4 * parameters  # a snapshot each 10,000 steps; 12 may stay
+    assert space.peak_bytes == (10 * 4 + 3 * 12) * parameters
+    thinner = apply_overrides(config, ["execution.keep_snapshots=4", "execution.keep_evaluated_snapshots=1"])
+    space = run_space(thinner, 100_000, parameters, storage)
+    assert (space.kept_bytes, space.peak_bytes) == (4 * parameters, (4 * 4 + 3 * 12) * parameters)
+    assert run_space(apply_overrides(thinner, ["execution.keep_snapshots=1"]), 1, 1, storage).kept_bytes == 4
+
+
+def test_needed_space_is_what_stays_and_what_runs_at_once():
+    new, begun = RunSpace(kept_bytes=10, peak_bytes=50, held_bytes=0), RunSpace(
+        kept_bytes=10, peak_bytes=50, held_bytes=30
+    )  # fmt: skip
+    assert needed_bytes([new] * 3, 1) == 3 * 10 + 40
+    assert needed_bytes([new] * 3, 2) == 3 * 10 + 2 * 40
+    assert needed_bytes([new] * 3, 9) == 3 * 50
+    # What was begun holds more than will stay of it, so it adds only the rest of its way to the peak.
+    assert needed_bytes([begun], 1) == 20
+    assert needed_bytes([new, begun], 2) == 50 + 20
+    assert needed_bytes([], 1) == 0
+
+
+def test_a_run_holds_what_the_plan_says(tiny_config, storage):
+    config = apply_overrides(
+        tiny_config,
+        ["train.steps=12", "execution.log_every_steps=2", "execution.checkpoint_every_minutes=0",
+         "execution.snapshot_every_steps=4", "execution.keep_evaluated_snapshots=2", "execution.trackers="],
+    )  # fmt: skip
+    ensure_cache(config.data, storage)
+    (planned,) = plan_grid([config], storage).runs
+    held = []
+
+    def measure(event) -> None:
+        if isinstance(event, Saved):
+            held.append(sum(file.stat().st_size for file in storage.run(config.run_id).rglob("*") if file.is_file()))
+
+    train_single_k(config, storage, [measure])
+    waiting = 2 * 12 * planned.parameters  # the published checkpoint's copies are gone when the event comes
+    assert max(held) == pytest.approx(planned.space.peak_bytes - waiting, rel=0.05)
+    files = list(storage.snapshot(config.run_id, 0).parent.glob("*.safetensors"))
+    assert sum(file.stat().st_size for file in files) == pytest.approx(planned.space.kept_bytes, rel=0.05)
+    assert len(files) == 2 and storage.checkpoint_steps(config.run_id) == []
+
+
+def test_a_grid_that_does_not_fit_is_refused_before_it_starts(storage, monkeypatch):
+    preset = dataclasses.replace(find_preset("ergodic", "smoke"), ks=(1, 2))
+    started = []
+    monkeypatch.setattr(Children, "execute", lambda self, job, threads: started.append(job.name))
+    monkeypatch.setattr("helpers.studies.grid.measured_speed", lambda config, vocab_size: 1000.0)
+    usage = shutil.disk_usage(storage.root)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
+    with pytest.raises(ValueError, match=r"need [\d.]+ MiB, but the disk of .* has 977 KiB free") as refusal:
+        run_preset("ergodic", "smoke", preset, storage, workers=2)
+    knobs = ("keep_snapshots", "keep_evaluated_snapshots", "keep_checkpoints", "snapshot_every_steps", "model.size")
+    assert all(knob in str(refusal.value) for knob in (*knobs, "--storage")) and not started
+    plan = plan_grid([preset.run(k, 0) for k in (1, 2)], storage, workers=2)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=plan.needed_bytes))
+    run_preset("ergodic", "smoke", preset, storage, workers=2, report=lambda line: None)
+    assert len(started) == 2
+
+
+# Shards
+
+
+@settings(derandomize=True, deadline=None, max_examples=50)
+@given(
+    pairs=st.lists(st.tuples(st.integers(1, 11), st.integers(0, 9)), min_size=1, max_size=40, unique=True),
+    data=st.data(),
+)
+def test_every_run_is_in_exactly_one_shard_balanced_over_k(pairs, data):
+    configs = [find_preset("ergodic", "smoke").run(k, seed) for k, seed in pairs]
+    count = data.draw(st.integers(1, len(configs)))
+    shards = [Shard.parse(f"{number}/{count}").of(configs) for number in range(1, count + 1)]
+    assert sorted(run.run_id for runs in shards for run in runs) == sorted(config.run_id for config in configs)
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+    for k in {config.k for config in configs}:
+        of_k = [sum(run.k == k for run in runs) for runs in shards]
+        assert max(of_k) - min(of_k) <= 1
+    shuffled = random.Random(0).sample(configs, len(configs))
+    for number, runs in enumerate(shards, start=1):
+        assert {run.run_id for run in Shard(number=number, count=count).of(shuffled)} == {run.run_id for run in runs}
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "-1/3", "1/0", "1", "/", "2/3/4", "a/b", "1.0/2", "٢/٣"])
+def test_a_shard_that_cannot_be_is_refused(text):
+    with pytest.raises(ValueError, match=r"shard = .* is not possible; use i/n with i from 1 to n, such as 2/3"):
+        Shard.parse(text)
+
+
+def test_more_shards_than_runs_are_refused():
+    with pytest.raises(ValueError, match="the grid has 2 runs"):
+        Shard.parse("1/3").of(smoke_runs(0, 1))
+
+
+def test_two_tabs_share_a_grid_whatever_is_done(storage, monkeypatch):
+    preset = find_preset("ergodic", "demo")
+    runs = [preset.run(k, seed) for k in preset.ks for seed in preset.seeds]
+    ensure_cache(preset.config.data, storage)
+    mark_done(storage, runs[3])
+    monkeypatch.setattr("helpers.studies.grid.measured_speed", lambda config, vocab_size: 1000.0)
+    jobs = {"1/2": [], "2/2": []}
+    for shard, started in jobs.items():
+
+        def execute(self, job, threads, started=started):
+            started.append(job.name)
+            (config,) = (run for run in runs if run.run_id == job.name)
+            mark_done(storage, config)
+
+        monkeypatch.setattr(Children, "execute", execute)
+        report = run_preset("ergodic", "demo", preset, storage, shard=shard, report=lambda line: None)
+        assert report.complete and len(report.outcomes) == 5
+        assert f"shard {shard}: 5 done, 0 failed, 0 left" in str(report)
+    assert sorted(jobs["1/2"] + jobs["2/2"]) == sorted(run.run_id for run in runs if run != runs[3])
 
 
 # Parameters
@@ -293,6 +432,23 @@ if SEED == 4: os.kill(os.getppid(), signal.SIGKILL); time.sleep(60)
     assert storage.notebook(configs[1].run_id).exists()
 
 
+def test_a_run_whose_time_is_up_is_left_and_not_failed(tmp_path, storage):
+    notebook = stand_in_notebook(
+        tmp_path,
+        """
+from helpers.training.train_single_k import TimeIsUp
+storage.checkpoint(config.run_id, 8).mkdir(parents=True)
+raise TimeIsUp(f"{config.run_id} stopped at step 8 of 20, after execution.max_minutes = 1")
+""",
+    )
+    report, lines = run_stand_in(notebook, smoke_runs(0), storage)
+    (outcome,) = report.outcomes
+    assert (outcome.state, outcome.kept_step) == ("left", 8)
+    assert "after execution.max_minutes = 1; checkpoint of step 8 kept" in str(report)
+    assert "0 done, 0 failed, 1 left" in str(report) and not report.complete
+    assert any(line.startswith("[1/1] left") for line in lines)
+
+
 def test_a_second_call_runs_only_what_is_not_done(tmp_path, storage):
     notebook = stand_in_notebook(tmp_path, "finish()")
     configs = smoke_runs(0, 1)
@@ -355,11 +511,14 @@ def test_an_interrupt_reports_what_is_left(tmp_path, storage, monkeypatch):
     notebook = stand_in_notebook(tmp_path, "finish()")
 
     def interrupt(self, job, threads):
+        storage.checkpoint(configs[0].run_id, 30).mkdir(parents=True)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Children, "execute", interrupt)
-    report, lines = run_stand_in(notebook, smoke_runs(0, 1), storage)
+    configs = smoke_runs(0, 1)
+    report, lines = run_stand_in(notebook, configs, storage)
     assert [outcome.state for outcome in report.outcomes] == ["left", "left"]
+    assert [outcome.kept_step for outcome in report.outcomes] == [30, None]
     assert "stopping; checkpoints are kept" in lines
     assert "the same call again goes on" in str(report)
 
@@ -381,6 +540,17 @@ def test_the_real_notebook_trains_a_run_and_the_second_call_trains_nothing(stora
     before = storage.result(outcome.config.run_id).read_bytes(), os.stat(executed).st_mtime_ns
     assert run_preset("ergodic", "smoke", preset, storage, report=lines.append).complete
     assert (storage.result(outcome.config.run_id).read_bytes(), os.stat(executed).st_mtime_ns) == before
+
+
+def test_a_baseline_and_a_control_go_through_the_real_notebook(storage):
+    changes = ["train.steps=6", "train.warmup_steps=1"]
+    smoke = find_preset("ergodic", "smoke", overrides=changes)
+    baseline = apply_overrides(smoke.run(1, 0), ["data.components=hmm05"])
+    control = apply_overrides(smoke.run(2, 0), ["data.shuffle_labels=true"])
+    base = find_preset("ergodic", "smoke").config
+    where = {"notebook": ROOT / "ergodic_scaling.ipynb", "preset": "smoke", "base": base, "workers": 2}
+    report = run_grid([baseline, control], storage, report=lambda line: None, **where)
+    assert report.complete, str(report)
 
 
 def mark_done(storage: Storage, config: RunConfig) -> None:

@@ -246,7 +246,7 @@ def test_large_vocabularies_take_uint32(storage: Storage) -> None:
 
     papers = {split: SplitPapers(num_papers=3, read=read) for split in NUM_PAPERS}
     new = NewCache(origin="test", content_sha256="0", vocab_size=65_537, bos_id=0, components=("a",), splits=papers)
-    write_cache(storage.cache("wide"), "wide", {}, new)
+    write_cache(storage, "wide", {}, new)
     flat = flat_tokens(open_cache(storage, "wide"), "train", storage)
     assert flat.tokens.dtype == np.uint32
     assert flat.tokens.tolist() == [0, 65_536, 1, 65_536, 2, 65_536]

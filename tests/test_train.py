@@ -1,11 +1,6 @@
 """A run end to end: resume to the same bits, gradient accumulation, divergence, and what is never overwritten."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +11,8 @@ from helpers.data import fetch_arxiv
 from helpers.evaluation.result_file import read_result
 from helpers.outbox import Outbox
 from helpers.overrides import apply_overrides
-from helpers.storage import Storage, publish_sealed, read_sealed
+from helpers.seals import publish_sealed, read_sealed
+from helpers.storage import Storage
 from helpers.training import train_single_k as training
 from helpers.training.checkpoints import load_snapshot, snapshots
 from helpers.training.events import Logged, Notice, Saved, Started
@@ -109,25 +105,6 @@ def test_a_done_run_is_not_touched(undisturbed: Storage) -> None:
     before = path.stat().st_mtime_ns
     assert train_single_k(CONFIG, undisturbed, ()) == path
     assert path.stat().st_mtime_ns == before
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("delay_s", [0.0, 0.3, 0.6, 1.0, 1.5, 2.0])
-def test_a_run_killed_by_sigkill_ends_with_the_same_bits(undisturbed: Storage, tmp_path: Path, delay_s: float) -> None:
-    """Killed so long after its start-up, again and again, until a life is long enough to end."""
-    command = [sys.executable, "-m", "helpers", "train", "--k", "2", "--seed", "1", "--preset", "demo"]
-    command += [word for override in OVERRIDES for word in ("--set", override)] + ["--storage", str(tmp_path)]
-    storage = Storage.at(tmp_path)
-    for life in range(100):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "new," in line or "resumed" in line:
-                time.sleep(delay_s + 0.1 * life)
-                os.kill(process.pid, signal.SIGKILL)
-        if process.wait() == 0:
-            break
-    assert numbers(storage)["weights"] == numbers(undisturbed)["weights"]
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path: Path) -> None:

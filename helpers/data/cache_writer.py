@@ -21,7 +21,8 @@ from tqdm import tqdm
 from helpers.config import canonical_json
 from helpers.data.token_cache import INDEX, MANIFEST, SCHEMA, TOKENIZER
 from helpers.data.tokenizers import PaperTokenizer, token_dtype
-from helpers.storage import file_sha256, publish, publish_sealed
+from helpers.seals import publish_sealed
+from helpers.storage import Storage, file_sha256, publish, write_verified
 
 PART_PAPERS = 2_048
 PART_CHARS = 2**28
@@ -73,25 +74,26 @@ class NewCache:
     """Of the synthetic source's processes."""
 
 
-def write_cache(folder: Path, cache_id: str, request: dict[str, Any], new: NewCache) -> None:
-    """Write the parts, the tokenizer, the index and, last, the manifest of the cache at `folder`.
+def write_cache(storage: Storage, cache_id: str, request: dict[str, Any], new: NewCache) -> None:
+    """Write the parts, the tokenizer, the index and, last, the manifest of a cache.
 
     Raises RuntimeError when a file cannot be written; finished parts stay for the next call.
     """
+    folder = storage.cache(cache_id)
     tokenizer_sha256 = new.tokenizer.sha256 if new.tokenizer else None
     identity = {"cache_id": cache_id, "content_sha256": new.content_sha256, "tokenizer_sha256": tokenizer_sha256}
     if new.tokenizer:
-        _publish(folder / TOKENIZER, new.tokenizer.file)
+        _publish(storage, folder / TOKENIZER, new.tokenizer.file)
     index, splits = [], {}
     num_papers = sum(papers.num_papers for papers in new.splits.values())
     with tqdm(total=num_papers, unit="paper", desc="token cache", mininterval=2) as bar:
         for split, papers in new.splits.items():
-            rows, parts = _write_split(folder, split, papers, identity, token_dtype(new.vocab_size), bar)
+            rows, parts = _write_split(storage, folder, split, papers, identity, token_dtype(new.vocab_size), bar)
             index.append(rows)
             splits[split] = _describe_split(rows, parts, papers.drops, new.components)
-    _publish(folder / INDEX, _parquet_bytes(index[0].schema, iter(index)))
+    _publish(storage, folder / INDEX, _parquet_bytes(index[0].schema, iter(index)))
     files = [TOKENIZER, INDEX] if new.tokenizer else [INDEX]
-    with _explained(folder / MANIFEST):
+    with _explained(storage, folder / MANIFEST):
         publish_sealed(
             folder / MANIFEST,
             {
@@ -133,7 +135,13 @@ def part_ranges(num_papers: int, num_chars: np.ndarray | None = None) -> list[ra
 
 
 def _write_split(
-    folder: Path, split: str, papers: SplitPapers, identity: dict[str, Any], dtype: np.dtype, bar: tqdm
+    storage: Storage,
+    folder: Path,
+    split: str,
+    papers: SplitPapers,
+    identity: dict[str, Any],
+    dtype: np.dtype,
+    bar: tqdm,
 ) -> tuple[pa.Table, list[dict[str, Any]]]:
     """The split's index rows and the manifest's entry of each part; parts that are whole already are kept."""
     index, parts = [], []
@@ -142,7 +150,7 @@ def _write_split(
         schema = _schema(dtype, {**identity, "split": split, "rows": [rows.start, rows.stop]})
         begun, in_part = bar.n, _index_rows(folder / name, split, schema)
         if in_part is None:
-            _publish(folder / name, _parquet_bytes(schema, _row_groups(papers.read(rows), schema, bar)))
+            _publish(storage, folder / name, _parquet_bytes(schema, _row_groups(papers.read(rows), schema, bar)))
             in_part = _index_rows(folder / name, split, schema)
             if in_part is None:
                 raise RuntimeError(f"{folder / name} does not read back as it was written; check the storage")
@@ -224,14 +232,15 @@ def _file_facts(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
-def _publish(path: Path, content: bytes | pa.Buffer) -> None:
-    with _explained(path):
-        publish(path, lambda temporary: temporary.write_bytes(content))
+def _publish(storage: Storage, path: Path, content: bytes | pa.Buffer) -> None:
+    with _explained(storage, path):
+        publish(path, lambda temporary: write_verified(temporary, memoryview(content)))
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(storage: Storage, path: Path) -> Iterator[None]:
     try:
+        storage.require_present()
         yield
     except OSError as error:
         raise RuntimeError(

@@ -125,6 +125,11 @@ def active_components(config: RunConfig, num_tokens: dict[str, int]) -> tuple[st
         unknown = [name for name in config.data.components if name not in names]
         if unknown:
             raise ValueError(f"data.components names {unknown[0]!r}; the components are {', '.join(names)}")
+        if len(config.data.components) != config.k:
+            raise ValueError(
+                f"data.components names {len(config.data.components)} components, but k = {config.k}; "
+                f"use k = {len(config.data.components)}, or as many names as k"
+            )
         return config.data.components
     if config.k > len(names):
         raise ValueError(f"k = {config.k}, but the source has {len(names)} components; use 1 to {len(names)}")

@@ -16,8 +16,9 @@ from helpers.config import ARXIV_SOURCE, SYNTHETIC_SOURCE, DataConfig, canonical
 from helpers.data import local_files
 from helpers.data.cache_writer import write_cache
 from helpers.data.synthetic_papers import synthetic_papers
-from helpers.data.token_cache import MANIFEST, TokenCache, open_cache, read_manifest, wrong_sizes
+from helpers.data.token_cache import MANIFEST, SPLITS, TokenCache, open_cache, read_manifest, wrong_sizes
 from helpers.data.tokenizers import tokenizer_identity, trained_tokens
+from helpers.locks import in_turn
 from helpers.storage import Storage, remove_leftovers
 
 Report = Callable[[str], None]
@@ -50,7 +51,7 @@ def cache_request(data: DataConfig) -> dict[str, Any]:
 def ensure_cache(
     data: DataConfig, storage: Storage, report: Report = print, load: Callable[..., Any] | None = None
 ) -> TokenCache:
-    """The published cache of `data`, built first when there is none; one process at a time builds a cache.
+    """The published cache of `data`, built first when there is none; one process of a machine at a time builds it.
 
     What was found, dropped and chosen goes to `report`. `load` stands in for `datasets.load_dataset`. Raises
     ValueError for a bad source, row or tokenizer before anything is written, and RuntimeError when the Hub cannot be
@@ -58,7 +59,16 @@ def ensure_cache(
     """
     identity = cache_id(data)
     if cache := open_cache(storage, identity):
+        for place in (cache.folder, *(cache.folder / split for split in SPLITS)):
+            remove_leftovers(place)  # of a build that was killed
         return cache
+    with in_turn(storage.lock(identity), f"the build of token cache {identity}", report):
+        return open_cache(storage, identity) or _build(data, identity, storage, report, load)
+
+
+def _build(
+    data: DataConfig, identity: str, storage: Storage, report: Report, load: Callable[..., Any] | None
+) -> TokenCache:
     texts = storage.scratch / "papers" / identity  # as large as the source; kept for the next call if this one ends
     if data.source == SYNTHETIC_SOURCE:
         new = synthetic_papers(data.synthetic)
@@ -67,7 +77,7 @@ def ensure_cache(
 
         new = text_papers(data, texts, report, load)
     _withdraw(storage, identity, report)
-    write_cache(storage.cache(identity), identity, cache_request(data), new)
+    write_cache(storage, identity, cache_request(data), new)
     cache = open_cache(storage, identity)
     if cache is None:
         raise RuntimeError(f"{storage.cache(identity)} does not read back as it was written; check the storage")
@@ -100,6 +110,8 @@ def _withdraw(storage: Storage, identity: str, report: Report) -> None:
     if folder.exists():
         (folder / MANIFEST).unlink(missing_ok=True)
         for place in [folder, *(child for child in folder.iterdir() if child.is_dir())]:
+            if place.is_symlink():
+                raise ValueError(f"{place} is a link, and a cache is not written through one; remove it")
             remove_leftovers(place)
 
 

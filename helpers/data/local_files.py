@@ -1,6 +1,7 @@
 """Parquet and JSONL files on this machine: which file holds which split, and what identifies their content."""
 
 import functools
+import os
 from pathlib import Path
 
 from helpers.storage import file_sha256
@@ -16,7 +17,7 @@ def split_files(source: str) -> dict[str, list[Path]]:
     A folder gives its Parquet or JSONL files; a file gives itself and the files of its kind beside it. Raises
     ValueError when there are none, when both kinds are there, or when train or test is missing.
     """
-    place = Path(source).expanduser()
+    place = Path(os.path.expanduser(source))
     if not place.exists():
         raise ValueError(f"source = {source!r} does not exist; use arxiv, synthetic, or a folder of papers: {_EXAMPLE}")
     kinds = [place.suffix] if place.is_file() else list(_KINDS)

@@ -6,6 +6,7 @@ With TOKENIZERS_PARALLELISM=false in the environment it gives the same tokens on
 
 import functools
 import hashlib
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +118,7 @@ def train_tokenizer(num_tokens: int, texts: Iterable[str]) -> PaperTokenizer:
 
 def _read_file(path: str) -> bytes:
     try:
-        return Path(path).expanduser().read_bytes()
+        return Path(os.path.expanduser(path)).read_bytes()
     except OSError as error:
         raise ValueError(
             f"tokenizer = {path!r} cannot be read ({error.strerror or error}); "

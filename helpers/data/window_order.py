@@ -90,6 +90,11 @@ class EpochOrder(WindowOrder):
         """[P + 1] how many windows of an epoch lie in the papers before each."""
         return np.concatenate([[0], (-(-self.selection.joined.length // self.window_tokens)).cumsum()])
 
+    @functools.cached_property
+    def _lengths(self) -> np.ndarray:
+        """int32 [W] tokens of each window of an epoch, in the papers' order."""
+        return self._windows(np.arange(self.windows_per_epoch)).length.astype(np.int32)
+
     @property
     def windows_per_epoch(self) -> int:
         return int(self._windows_before[-1])
@@ -102,7 +107,7 @@ class EpochOrder(WindowOrder):
 
     def tokens_before(self, step: int) -> int:
         epoch, position = divmod(min(step * self.batch_size, self.num_windows), self.windows_per_epoch)
-        within = int(self._tokens_in_epoch(epoch)[position - 1]) if position else 0
+        within = int(self._lengths[self._order(epoch)[:position]].sum()) if position else 0
         return min(epoch * self.selection.unique_tokens + within, self.num_tokens)
 
     def _draw(self, step: int, count: int) -> Windows:
@@ -130,7 +135,7 @@ class EpochOrder(WindowOrder):
 
     def _tokens_in_epoch(self, epoch: int) -> np.ndarray:
         """Tokens of an epoch up to and with each of its windows, in its order."""
-        return self._windows(self._order(epoch)).length.cumsum()
+        return self._lengths[self._order(epoch)].cumsum()
 
 
 @functools.lru_cache(maxsize=2)

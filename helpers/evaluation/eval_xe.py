@@ -51,7 +51,7 @@ def evaluate(
         windows = evaluation_windows(config, cache, component)
         tokens_BT = read_windows(flat, windows, config.data.window_tokens)
         line = {"kind": "xe", "step": step, "component": component, "split": config.eval.split}
-        line |= summarise(cross_entropy(model, tokens_BT), windows.paper)
+        line |= summarise(cross_entropy(model, tokens_BT), windows.paper, cache.index(config.eval.split).paper_ids)
         line |= bayes.values(tokens_BT, windows.paper) if bayes else dict.fromkeys(BayesReference.KEYS)
         lines.append(line)
         emit(Evaluated(step=step, component=component, xe=line["xe"], bayes_xe=line["bayes_xe"]))
@@ -108,16 +108,24 @@ def cross_entropy(model: WindowModel, tokens_BT: np.ndarray) -> np.ndarray:
     return torch.cat([model.cross_entropy(batch.to(device)).cpu() for batch in batches]).double().numpy()
 
 
-def summarise(loss_BT: np.ndarray, paper_B: np.ndarray) -> dict[str, Any]:
-    """XE, its perplexity and standard error, and XE at every position, from the losses of one component's windows."""
+def summarise(loss_BT: np.ndarray, paper_B: np.ndarray, paper_ids: np.ndarray) -> dict[str, Any]:
+    """XE, its perplexity and standard error, and XE at every position and of every paper, from the losses of one
+    component's windows. Papers are what a paired comparison of two runs resamples: their windows are the same."""
     xe = float(loss_BT[:, 1:].mean())
+    paper_P, place_B, windows_P = np.unique(paper_B, return_inverse=True, return_counts=True)
+    xe_P = np.bincount(place_B, weights=loss_BT[:, 1:].mean(axis=1)) / windows_P
     return {
         "windows": len(loss_BT),
-        "papers": len(np.unique(paper_B)),
+        "papers": len(paper_P),
         "xe": xe,
         "ppl": float(np.exp(xe)),
         "se": clustered_standard_error(loss_BT[:, 1:].mean(axis=1), paper_B),
         "xe_by_position": loss_BT.mean(axis=0).tolist(),
+        "by_paper": {
+            "paper_id": paper_ids[paper_P].tolist(),
+            "windows": windows_P.tolist(),
+            "xe": xe_P.tolist(),
+        },
     }
 
 

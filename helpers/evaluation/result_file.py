@@ -1,11 +1,9 @@
 """`results/<run_id>.jsonl`: one run line, a line for each component and step, and the summaries, last and hashed.
 
 The file's existence is what "done" means, so it is written whole and after everything else. Its last line carries the
-SHA-256 of the lines above it: a file that was cut or altered is recognised and not counted.
+SHA-256 of all lines: a file that was cut or altered is recognised and not counted.
 """
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 
 from helpers.config import RunConfig
 from helpers.data.fetch_arxiv import cache_id
+from helpers.seals import read_sealed_lines, sealed_lines
 from helpers.storage import Storage, publish_text
 
 SCHEMA = 1
@@ -34,30 +33,19 @@ def write_result(path: Path, result: Result) -> Path:
 
 def result_text(result: Result) -> str:
     """The lines of a result file, each list sorted by step."""
-    rows = [result.run, *_by_step(result.xe), *_by_step(result.summaries)]
-    lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows]
-    above = "".join(line + "\n" for line in lines[:-1])
-    last = rows[-1] | {"sha256_above": hashlib.sha256(above.encode()).hexdigest()}
-    return above + json.dumps(last, ensure_ascii=False, allow_nan=False) + "\n"
+    return sealed_lines([result.run, *_by_step(result.xe), *_by_step(result.summaries)])
 
 
 def read_result(path: Path) -> Result:
     """The result at `path`; ValueError says what is wrong with a file that is cut, altered or of another schema."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        above, last = text[: text.rstrip("\n").rfind("\n") + 1], text.rstrip("\n").rsplit("\n", 1)[-1]
-        rows = [json.loads(line) for line in [*above.split("\n")[:-1], last]]
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not a whole result file ({error})") from error
-    if not all(isinstance(row, dict) for row in rows) or rows[0].get("kind") != "run":
+    rows = read_sealed_lines(path, "result file")
+    if rows[0].get("kind") != "run":
         raise ValueError(f"{path} does not begin with a run line")
     if rows[0].get("schema") != SCHEMA:
         raise ValueError(f"{path} has schema {rows[0].get('schema')!r}; this version reads {SCHEMA}")
     missing = sorted({"run_id", "study", "config", "provenance"} - rows[0].keys())
     if missing:
         raise ValueError(f"{path} has no {missing[0]} in its run line")
-    if rows[-1].pop("sha256_above", None) != hashlib.sha256(above.encode()).hexdigest():
-        raise ValueError(f"{path} was cut or altered: its last line does not match the lines above it")
     of_kind = {kind: [row for row in rows[1:] if row.get("kind") == kind] for kind in ("xe", "summary")}
     return Result(rows[0], of_kind["xe"], of_kind["summary"])
 
@@ -72,6 +60,8 @@ def finished_result(config: RunConfig, storage: Storage, report: Callable[[str],
         return None
     try:
         result = read_result(path)
+        if result.run["run_id"] != config.run_id:
+            raise ValueError(f"{path} is the result of run {result.run['run_id']}")
     except ValueError as error:
         report(f"{error}; the run is evaluated again")
         return None

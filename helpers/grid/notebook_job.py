@@ -13,17 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from helpers.grid.parameters import check_parameters
-from helpers.storage import Storage, publish
+from helpers.storage import Storage, publish, require_name
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 """The repository: the working directory of its notebooks."""
+NOTEBOOK_FOLDERS = (ROOT, ROOT / "studies")
+"""Where the notebooks of the repository lie. No other is executed: a notebook is a program."""
 
 _STOP_GRACE_S = 15
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A notebook to execute; its output is written on local disk and published as `storage.notebook(name)`."""
+    """A notebook to execute; its output is written on local disk and published as `storage.notebook(name)`.
+
+    ValueError for a notebook from outside of the repository, or parameters that it does not have.
+    """
 
     name: str
     notebook: Path
@@ -31,11 +36,15 @@ class Job:
     storage: Storage
 
     def __post_init__(self) -> None:
+        if self.notebook.resolve().parent not in NOTEBOOK_FOLDERS:
+            raise ValueError(
+                f"notebook = {str(self.notebook)!r} is not one of the repository's; only those in {ROOT} are executed"
+            )
         check_parameters(self.notebook, self.parameters)
 
     @property
     def folder(self) -> Path:
-        return self.storage.scratch / "notebooks" / self.name
+        return self.storage.scratch / "notebooks" / require_name(self.name)
 
     @property
     def output(self) -> Path:

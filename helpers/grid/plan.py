@@ -15,16 +15,13 @@ from helpers.data.components import select
 from helpers.data.fetch_arxiv import cache_id
 from helpers.data.token_cache import TokenCache, open_cache
 from helpers.data.window_order import window_order
+from helpers.grid.space import RunSpace, folder_bytes, needed_bytes, run_space, unpacked_bytes
 from helpers.grid.state import RunState, run_state
 from helpers.grid.text import aligned, count, duration, size
 from helpers.storage import Storage
 
 if TYPE_CHECKING:
     import pandas as pd
-
-CHECKPOINT_BYTES_PER_PARAMETER = 12
-"""float32 weights and the two moments of AdamW."""
-SNAPSHOT_BYTES_PER_PARAMETER = 4
 
 Measure = Callable[[RunConfig, int], float]
 """Training tokens a second of a run on this device, given the vocabulary's size."""
@@ -46,7 +43,7 @@ class PlannedRun:
     flops: int | None
     seconds: float | None
     """Estimated time of the steps still to do."""
-    storage_bytes: int | None
+    space: RunSpace | None
     """Checkpoints and snapshots, without the cache that all runs share."""
 
     def __str__(self) -> str:
@@ -69,6 +66,10 @@ class PlannedRun:
 class Plan:
     runs: tuple[PlannedRun, ...]
     cache_bytes: int | None
+    unpacked_bytes: int = 0
+    """What unpacking the cache adds to the disk of the storage."""
+    workers: int = 1
+    """Runs in progress at once."""
     note: str = ""
 
     @property
@@ -82,9 +83,18 @@ class Plan:
 
     @property
     def storage_bytes(self) -> int | None:
-        """The cache and the checkpoints and snapshots of all runs."""
-        runs = self.total("storage_bytes")
-        return None if runs is None or self.cache_bytes is None else int(runs) + self.cache_bytes
+        """The cache and the snapshots of all runs, once all are done."""
+        if self.cache_bytes is None:
+            return None
+        return self.cache_bytes + sum(run.space.kept_bytes for run in self.runs if run.space)
+
+    @property
+    def needed_bytes(self) -> int | None:
+        """The most that the runs to do add to the disk of the storage at any time."""
+        if self.cache_bytes is None:
+            return None
+        spaces = [run.space for run in self.pending if run.space]
+        return needed_bytes(spaces, self.workers) + (self.unpacked_bytes if spaces else 0)
 
     def frame(self) -> "pd.DataFrame":
         """A row for each run, for a notebook."""
@@ -99,19 +109,26 @@ class Plan:
 
 
 def plan_grid(
-    configs: Iterable[RunConfig], storage: Storage, *, measure: Measure | None = None, note: str = ""
+    configs: Iterable[RunConfig], storage: Storage, *, measure: Measure | None = None, note: str = "", workers: int = 1
 ) -> Plan:
     """The plan of `configs`, without a download. ValueError if runs differ in training tokens, or one cannot be."""
     find_cache = functools.cache(lambda data: open_cache(storage, cache_id(data)))
     tokens_per_s = functools.cache(lambda config, vocab_size: measure(config, vocab_size)) if measure else None
-    runs, caches = [], {}
+    runs, caches, unpacked = [], {}, {}
     for config in configs:
         cache = find_cache(_same_cache(config.data))
         runs.append(plan_run(config, storage, cache, measure=_by_shape(tokens_per_s)))
         if cache is not None:
-            caches[cache.cache_id] = sum(file.stat().st_size for file in cache.folder.rglob("*") if file.is_file())
+            caches[cache.cache_id] = folder_bytes(cache.folder)
+            unpacked[cache.cache_id] = unpacked_bytes(config, cache, storage)
     known = all(run.components is not None for run in runs)
-    plan = Plan(runs=tuple(runs), cache_bytes=sum(caches.values()) if known else None, note=note)
+    plan = Plan(
+        runs=tuple(runs),
+        cache_bytes=sum(caches.values()) if known else None,
+        unpacked_bytes=sum(unpacked.values()),
+        workers=workers,
+        note=note,
+    )
     _check_equal_tokens(plan)
     return plan
 
@@ -124,7 +141,7 @@ def plan_run(
     if cache is None:
         steps, tokens = _length_without_papers(config)
         unknown = dict.fromkeys(
-            ("components", "unique_tokens", "parameters", "non_embedding", "flops", "seconds", "storage_bytes")
+            ("components", "unique_tokens", "parameters", "non_embedding", "flops", "seconds", "space")
         )
         return PlannedRun(config=config, state=state, steps=steps, tokens=tokens, **unknown)
     from helpers.models.shapes import count_parameters, flops_per_token  # imports torch
@@ -144,7 +161,7 @@ def plan_run(
         non_embedding=parameters.non_embedding,
         flops=order.num_tokens * flops_per_token(config.model, cache.vocab_size, config.data.window_tokens),
         seconds=_seconds(config, cache.vocab_size, left, measure),
-        storage_bytes=_storage_bytes(config, order.num_steps, parameters.total),
+        space=run_space(config, order.num_steps, parameters.total, storage),
     )
 
 
@@ -162,14 +179,6 @@ def _length_without_papers(config: RunConfig) -> tuple[int | None, int | None]:
     tokens_per_step = train.batch_size * config.data.window_tokens
     tokens = train.tokens or train.steps * tokens_per_step
     return (math.ceil(tokens / tokens_per_step) if config.data.sampling == "uniform" else None), tokens
-
-
-def _storage_bytes(config: RunConfig, num_steps: int, parameters: int) -> int:
-    """Two checkpoints at most are kept, and the newest snapshots up to `keep_snapshots`."""
-    execution = config.execution
-    num_snapshots = min(execution.keep_snapshots, math.ceil(num_steps / execution.snapshot_every_steps))
-    checkpoints = execution.keep_checkpoints * CHECKPOINT_BYTES_PER_PARAMETER
-    return parameters * (checkpoints + num_snapshots * SNAPSHOT_BYTES_PER_PARAMETER)
 
 
 def _same_cache(data: DataConfig) -> DataConfig:
@@ -211,7 +220,8 @@ def _cells(run: PlannedRun) -> dict[str, str]:
         "non-embedding": _known(run.non_embedding, count),
         "FLOPs": _known(run.flops, lambda flops: f"{flops:.2e}"),
         "time": _known(run.seconds, duration, "unknown"),
-        "storage": _known(run.storage_bytes, size),
+        "storage": _known(run.space, lambda space: size(space.kept_bytes)),
+        "in progress": _known(run.space, lambda space: size(space.peak_bytes)),
         "state": str(run.state),
         "components": _known(run.components or config.data.components or None, " ".join),
     }
@@ -231,6 +241,7 @@ def _totals(plan: Plan) -> str:
             f"{_known(plan.total('tokens', pending=True), count)} of them in runs to do",
             f"FLOPs: {_known(plan.total('flops'), lambda flops: f'{flops:.2e}')}",
             f"time on this device, one run after another: {_known(time, duration, 'unknown')}",
-            f"storage, with the cache: {_known(plan.storage_bytes, size)}",
+            f"storage when all are done, with the cache: {_known(plan.storage_bytes, size)}",
+            f"free space needed for the runs to do, {plan.workers} at a time: {_known(plan.needed_bytes, size)}",
         ]
     )

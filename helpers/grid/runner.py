@@ -12,11 +12,14 @@ from helpers.config import RunConfig
 from helpers.evaluation.result_file import read_result
 from helpers.grid.notebook_job import Children, Job, num_cores
 from helpers.grid.parameters import run_parameters
+from helpers.grid.shard import WHOLE, Shard
 from helpers.grid.state import run_state
 from helpers.grid.text import aligned, duration
 from helpers.storage import Storage
 
 Report = Callable[[str], None]
+
+_TIME_IS_UP = "TimeIsUp:"  # how the reason of a run begins that stopped at its execution.max_minutes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +31,7 @@ class Outcome:
     xe: float | None = None
     """Nats per token of a done run."""
     reason: str = ""
-    """One line, for a failed run."""
+    """One line, for a run that failed or whose time was up."""
     kept_step: int | None = None
     """The newest checkpoint of a run that is not done."""
 
@@ -36,6 +39,7 @@ class Outcome:
 @dataclass(frozen=True, kw_only=True)
 class GridReport:
     outcomes: tuple[Outcome, ...]
+    shard: Shard = WHOLE
 
     @property
     def complete(self) -> bool:
@@ -51,22 +55,21 @@ class GridReport:
         ]
         totals = ", ".join(f"{len(self.of(state))} {state}" for state in ("done", "failed", "left"))
         unfinished = "" if self.complete else "; the same call again goes on with what is not done"
-        return f"{aligned(['run', 'state', 'XE', 'remark'], rows)}\n\n{totals}{unfinished}"
+        return f"{aligned(['run', 'state', 'XE', 'remark'], rows)}\n\n{self.shard}: {totals}{unfinished}"
 
 
 def run_grid(
     configs: Iterable[RunConfig], storage: Storage, *, notebook: Path, preset: str, base: RunConfig,
-    workers: int = 1, report: Report = print,
+    workers: int = 1, shard: Shard = WHOLE, report: Report = print,
 ) -> GridReport:  # fmt: skip
     """Execute `notebook` for each of `configs` that is not done, `workers` at once, and say how every run ended.
 
-    `base` is the study's own config of `preset`, from which the notebook starts. The cores are shared out evenly.
-    Parameters are checked before anything runs (ValueError). A KeyboardInterrupt ends the children; the runs that it
-    stopped are reported as left.
+    `configs` are the runs of `shard`. `base` is the study's own config of `preset`, from which the notebook starts. The
+    cores are shared out evenly. Parameters are checked before anything runs (ValueError). A KeyboardInterrupt ends the
+    children; the runs that it stopped are reported as left, like those whose `execution.max_minutes` were over.
     """
     configs = list(configs)
-    if workers < 1:
-        raise ValueError(f"workers = {workers} is not possible; use 1 or more")
+    require_workers(workers)
     outcomes = {config.run_id: _found(config, storage) for config in configs}
     pending = [config for config in configs if outcomes[config.run_id].state != "done"]
     if len(pending) < len(configs):
@@ -78,9 +81,14 @@ def run_grid(
         )
         for config in pending
     ]  # fmt: skip
-    for outcome in _execute(pending, jobs, storage, workers, report):
-        outcomes[outcome.config.run_id] = outcome
-    return GridReport(outcomes=tuple(outcomes.values()))
+    ended = {outcome.config.run_id: outcome for outcome in _execute(pending, jobs, storage, workers, report)}
+    stopped = {c.run_id: _found(c, storage) for c in pending if c.run_id not in ended}  # a checkpoint later, perhaps
+    return GridReport(outcomes=tuple((outcomes | stopped | ended).values()), shard=shard)
+
+
+def require_workers(workers: int) -> None:
+    if workers < 1:
+        raise ValueError(f"workers = {workers} is not possible; use 1 or more")
 
 
 def _execute(
@@ -94,7 +102,8 @@ def _execute(
     children, begin, outcomes, lock = Children(), time.monotonic(), [], threading.Lock()
 
     def execute(config: RunConfig, job: Job) -> None:
-        report(f"start {config.run_id} ({run_state(config, storage)})")
+        with lock:  # two lines at once would run into each other
+            report(f"start {config.run_id} ({run_state(config, storage)})")
         failure = children.execute(job, threads)
         with lock:
             if not children.stopping:
@@ -115,7 +124,7 @@ def _execute(
 
 
 def _found(config: RunConfig, storage: Storage) -> Outcome:
-    """A run before the grid begins."""
+    """A run that is not being executed."""
     state = run_state(config, storage)
     return Outcome(config=config, state="done" if state.state == "done" else "left", xe=state.xe, kept_step=state.step)
 
@@ -130,7 +139,8 @@ def _ended(config: RunConfig, storage: Storage, failure: str | None) -> Outcome:
     except (OSError, ValueError, LookupError) as error:
         reason = f"its result file cannot be read: {error}"
     kept_step = next(iter(storage.checkpoint_steps(config.run_id)), None)
-    return Outcome(config=config, state="failed", reason=failure or reason, kept_step=kept_step)
+    state = "left" if failure and failure.startswith(_TIME_IS_UP) else "failed"
+    return Outcome(config=config, state=state, reason=failure or reason, kept_step=kept_step)
 
 
 def _progress(outcomes: list[Outcome], total: int, elapsed_s: float) -> str:

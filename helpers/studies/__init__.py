@@ -1,6 +1,7 @@
 """The studies and their presets, by name."""
 
 import dataclasses
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -52,7 +53,7 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
     builtin = (ARXIV_SOURCE, SYNTHETIC_SOURCE)
     changes = {}
     for field in ("source", "tokenizer"):
-        path = Path(getattr(config.data, field)).expanduser()
+        path = Path(os.path.expanduser(getattr(config.data, field)))
         if str(path) not in builtin and path.exists():
             changes[field] = str(path.absolute())
     return dataclasses.replace(config, data=dataclasses.replace(config.data, **changes))

@@ -9,16 +9,18 @@ from helpers.data.fetch_arxiv import cache_id, ensure_cache
 from helpers.data.token_cache import TokenCache, open_cache
 from helpers.grid.notebook_job import ROOT
 from helpers.grid.plan import plan_grid
-from helpers.grid.runner import GridReport, run_grid
+from helpers.grid.runner import GridReport, require_workers, run_grid
+from helpers.grid.shard import WHOLE, Shard
+from helpers.grid.space import require_space
 from helpers.grid.state import run_state
 from helpers.storage import Storage
 from helpers.studies.preset import ComponentsUnknown, Preset, grid_runs
 
 
-def known_runs(preset: Preset, storage: Storage) -> list[RunConfig]:
-    """The runs of a preset, without a download; ComponentsUnknown if it takes the cache to tell them."""
+def known_runs(preset: Preset, storage: Storage, shard: Shard = WHOLE) -> list[RunConfig]:
+    """The runs of a preset's shard, without a download; ComponentsUnknown if it takes the cache to tell them."""
     cache = open_cache(storage, cache_id(preset.config.data))
-    return list(grid_runs(preset, component_sizes(preset.config, cache)))
+    return shard.of(grid_runs(preset, component_sizes(preset.config, cache)))
 
 
 def component_sizes(config: RunConfig, cache: TokenCache | None) -> dict[str, int | None] | None:
@@ -29,29 +31,39 @@ def component_sizes(config: RunConfig, cache: TokenCache | None) -> dict[str, in
 
 
 def run_preset(
-    study: str, name: str, preset: Preset, storage: Storage, *, workers: int = 1, report: Callable[[str], None] = print
-) -> GridReport:
+    study: str, name: str, preset: Preset, storage: Storage, *,
+    workers: int = 1, shard: str = "", report: Callable[[str], None] = print,
+) -> GridReport:  # fmt: skip
     """Build the cache and report the plan if anything is left to do, then run the study's notebook for it.
 
-    `preset` is what `name` became by a source, a tokenizer and overrides.
+    `preset` is what `name` became by a source, a tokenizer and overrides. `shard` is i/n, or empty for the whole grid.
+    ValueError for a shard or a number of workers that cannot be, and if the disk has too little space.
     """
-    configs = _prepare(preset, storage, report)
+    require_workers(workers)
+    part = Shard.parse(shard)
+    configs = _prepare(preset, storage, part, workers, report)
     notebook = ROOT / studies.find_study(study).NOTEBOOK
     base = studies.find_preset(study, name).config
-    return run_grid(configs, storage, notebook=notebook, preset=name, base=base, workers=workers, report=report)
+    return run_grid(
+        configs, storage, notebook=notebook, preset=name, base=base, workers=workers, shard=part, report=report
+    )
 
 
-def _prepare(preset: Preset, storage: Storage, report: Callable[[str], None]) -> list[RunConfig]:
+def _prepare(
+    preset: Preset, storage: Storage, shard: Shard, workers: int, report: Callable[[str], None]
+) -> list[RunConfig]:
     """The runs, after their cache was built once for all of them; without a cache if every run is done."""
     try:
-        configs = known_runs(preset, storage)
+        configs = known_runs(preset, storage, shard)
         if all(run_state(config, storage).state == "done" for config in configs):
             return configs
     except ComponentsUnknown:
         pass  # the cache that is built next names them
     ensure_cache(preset.config.data, storage)
-    configs = known_runs(preset, storage)
-    report(f"{plan_grid(configs, storage, measure=measured_speed, note=preset.note)}\n")
+    configs = known_runs(preset, storage, shard)
+    plan = plan_grid(configs, storage, measure=measured_speed, note=preset.note, workers=workers)
+    report(f"{plan}\n")
+    require_space(plan.needed_bytes, preset.config, storage)
     return configs
 
 

@@ -19,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from helpers.outbox import Outbox, pending_or_delivered
-from helpers.storage import Storage, file_sha256, read_sealed, remove_leftovers, sealed
+from helpers.seals import read_sealed, sealed
+from helpers.storage import STEP, Storage, file_sha256, remove_leftovers
 
 Tensors = dict[str, torch.Tensor]
 _FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
@@ -33,15 +34,14 @@ class Checkpoint:
     optimizer: Tensors
     """`<parameter>/<state>`: exp_avg, exp_avg_sq and step of each parameter."""
     state: dict[str, Any]
-    """What is not a tensor: the running mean of the loss, the gradient scaler."""
+    """What is not a tensor: the running mean of the loss, the gradient scaler, the lines of metrics.jsonl."""
 
 
 def save_checkpoint(outbox: Outbox, checkpoint: Checkpoint, keep: int) -> Path:
     """Send `checkpoint` to the storage, and once it is there delete all but the newest `keep` of its run."""
     storage, run_id = outbox.storage, outbox.run_id
     target = storage.checkpoint(run_id, checkpoint.step)
-    outbox.forget(target.parent)
-    outbox.put(target, lambda folder: _write_checkpoint(folder, run_id, checkpoint))
+    outbox.put(target, lambda folder: _write_checkpoint(folder, run_id, checkpoint), supersedes=True)
     if not outbox.is_away:
         for old in storage.checkpoint_steps(run_id)[keep:]:
             shutil.rmtree(storage.checkpoint(run_id, old), ignore_errors=True)
@@ -116,11 +116,19 @@ def load_snapshot(storage: Storage, run_id: str, step: int) -> Tensors:
     """The weights of a step. ValueError if the file is missing, damaged or another run's; OSError if unreadable."""
     path = pending_or_delivered(storage, run_id, storage.snapshot(run_id, step))
     try:
+        return read_snapshot(path, run_id, step)
+    except FileNotFoundError as error:
+        retained = ", ".join(str(step) for step, _ in snapshots(storage, run_id)) or "none"
+        raise ValueError(f"snapshot {path} is missing; retained steps: {retained}") from error
+
+
+def read_snapshot(path: Path, run_id: str, step: int) -> Tensors:
+    """The weights in `path`. ValueError if they are damaged or those of another run or step; OSError if unreadable."""
+    try:
         with safe_open(path, framework="pt") as file:
             metadata, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (FileNotFoundError, SafetensorError) as error:
-        retained = ", ".join(str(step) for step, _ in snapshots(storage, run_id)) or "none"
-        raise ValueError(f"snapshot {path} cannot be read ({error}); retained steps: {retained}") from error
+    except SafetensorError as error:
+        raise ValueError(f"snapshot {path} is damaged ({error})") from error
     if (metadata.get("run_id"), metadata.get("step")) != (run_id, str(step)):
         raise ValueError(f"snapshot {path} belongs to step {metadata.get('step')} of run {metadata.get('run_id')}")
     if metadata.get("weights_sha256") != weights_sha256(tensors):
@@ -131,7 +139,8 @@ def load_snapshot(storage: Storage, run_id: str, step: int) -> Tensors:
 def snapshots(storage: Storage, run_id: str) -> list[tuple[int, Path]]:
     """Step and file of each retained snapshot, ascending."""
     folder = storage.snapshot(run_id, 0).parent
-    return sorted((int(file.stem.removeprefix("step_")), file) for file in folder.glob("step_*.safetensors"))
+    names = ((STEP.fullmatch(file.stem), file) for file in folder.glob("step_*.safetensors"))
+    return sorted((int(name[1]), file) for name, file in names if name)
 
 
 def weights_sha256(tensors: Tensors) -> str:

@@ -85,7 +85,8 @@ def train_step(
     return loss_sum, grad_norm
 
 
-def to_checkpoint(state: TrainState) -> Checkpoint:
+def to_checkpoint(state: TrainState, rows: list[dict[str, Any]]) -> Checkpoint:
+    """`state`, with the lines of metrics.jsonl that were logged until now."""
     scaler = state.accelerator.scaler
     named = {
         f"{name}/{key}": value.detach().cpu().contiguous()
@@ -96,23 +97,25 @@ def to_checkpoint(state: TrainState) -> Checkpoint:
         step=state.step,
         model=state.weights,
         optimizer=named,
-        state={"loss_mean": state.loss_mean, "scaler": scaler.state_dict() if scaler else None},
+        state={"loss_mean": state.loss_mean, "scaler": scaler.state_dict() if scaler else None, "metrics": rows},
     )
 
 
-def restore(state: TrainState, checkpoint: Checkpoint) -> None:
-    """Make `state` what it was when `checkpoint` was taken."""
+def restore(state: TrainState, checkpoint: Checkpoint) -> list[dict[str, Any]]:
+    """Make `state` what it was when `checkpoint` was taken; the lines of metrics.jsonl until then."""
     state.accelerator.unwrap_model(state.model).model.load_state_dict(checkpoint.model)
     entries: dict[int, dict[str, torch.Tensor]] = {}
-    for number, name in enumerate(_names(state)):
-        keys = ("step", "exp_avg", "exp_avg_sq")
-        entries[number] = {key: checkpoint.optimizer[f"{name}/{key}"] for key in keys}
+    if checkpoint.optimizer:  # empty as long as the scaler has skipped every update
+        for number, name in enumerate(_names(state)):
+            keys = ("step", "exp_avg", "exp_avg_sq")
+            entries[number] = {key: checkpoint.optimizer[f"{name}/{key}"] for key in keys}
     optimizer = state.optimizer.optimizer
     optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
     if checkpoint.state["scaler"]:
         state.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
     state.step = checkpoint.step
     state.loss_mean = checkpoint.state["loss_mean"]
+    return checkpoint.state["metrics"]
 
 
 def _names(state: TrainState) -> list[str]:

@@ -7,28 +7,21 @@ killed goes on from its newest checkpoint and ends, on a CPU with the same numbe
 Every file goes through the run's outbox: a storage that is away does not stop the training.
 """
 
-import datetime
+import contextlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from helpers.config import RunConfig, to_json
-from helpers.data.components import Selection, select
-from helpers.data.fetch_arxiv import ensure_cache
-from helpers.data.token_cache import TokenCache, flat_tokens
-from helpers.data.window_dataset import WindowDataset
-from helpers.data.window_order import window_order
-from helpers.evaluation.eval_xe import evaluate
-from helpers.evaluation.result_file import Result, finished_result, result_text
-from helpers.models.shapes import count_parameters, flops_per_token
-from helpers.outbox import Outbox, pending_or_delivered
-from helpers.overrides import config_difference
-from helpers.storage import Storage, exclusive, read_sealed, sealed
+from helpers.config import RunConfig
+from helpers.evaluation.result_file import finished_result, result_text
+from helpers.locks import exclusive
+from helpers.outbox import Outbox, StorageAway
+from helpers.storage import Storage, remove_leftovers
 from helpers.training.checkpoints import (
     delete_checkpoints,
     load_newest_checkpoint,
@@ -36,12 +29,13 @@ from helpers.training.checkpoints import (
     save_checkpoint,
     save_snapshot,
     thin_snapshots,
-    weights_sha256,
 )
 from helpers.training.device import choose_device, choose_precision, make_accelerator, memory_bytes
 from helpers.training.events import Event, Finished, Logged, Notice, Saved, Started, Subscriber, print_events
-from helpers.training.metrics import MetricsLog, metrics_path
-from helpers.training.provenance import device_name, provenance
+from helpers.training.metrics import MetricsLog, check_metrics, metrics_path
+from helpers.training.provenance import device_name
+from helpers.training.records import mend_records, record_config, record_provenance, run_result
+from helpers.training.run import Run, prepare_run
 from helpers.training.schedule import learning_rate
 from helpers.training.state import TrainState, new_state, restore, to_checkpoint, train_step
 
@@ -54,23 +48,6 @@ class TrainingFailed(RuntimeError):
 
 class TimeIsUp(RuntimeError):
     """A run that stopped at its `max_minutes`, with a checkpoint."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """What a run works with, all of it derived from its config."""
-
-    config: RunConfig
-    storage: Storage
-    cache: TokenCache
-    selection: Selection
-    dataset: WindowDataset
-    outbox: Outbox
-    emit: Subscriber
-
-    @property
-    def num_steps(self) -> int:
-        return self.dataset.order.num_steps
 
 
 @dataclass(kw_only=True)
@@ -101,31 +78,40 @@ def train_single_k(config: RunConfig, storage: Storage, subscribers: Sequence[Su
     if config.execution.threads:
         torch.set_num_threads(config.execution.threads)
     outbox = Outbox(storage=storage, run_id=config.run_id, report=report)
-    with exclusive(storage.lock(config.run_id), f"run {config.run_id}"):
+    with exclusive(storage.lock(config.run_id), f"run {config.run_id}"), _explained(outbox):
         outbox.finish(60 * config.execution.storage_patience_minutes)  # what an earlier session could not deliver
-        if finished_result(config, storage, report) is None:
+        snapshots = storage.snapshot(config.run_id, 0).parent
+        for folder in (storage.root, storage.run(config.run_id), snapshots, storage.results()):
+            remove_leftovers(folder)
+        result = finished_result(config, storage, report)
+        if result is None:
             _train_and_evaluate(prepare_run(config, outbox, emit))
+        else:
+            mend_records(config, result, outbox)
         thin_snapshots(storage, config.run_id, config.execution.keep_evaluated_snapshots)
         delete_checkpoints(storage, config.run_id)
     emit(Finished(run_id=config.run_id, path=storage.result(config.run_id)))
     return storage.result(config.run_id)
 
 
-def prepare_run(config: RunConfig, outbox: Outbox, emit: Subscriber) -> Run:
-    """The run's cache, built if it is missing, and its windows."""
-    storage = outbox.storage
-    cache = ensure_cache(config.data, storage, report=outbox.report)
-    selection = select(config, cache)
-    dataset = WindowDataset(flat=flat_tokens(cache, "train", storage), order=window_order(config, selection))
-    return Run(
-        config=config, storage=storage, cache=cache, selection=selection, dataset=dataset, outbox=outbox, emit=emit
-    )
+@contextlib.contextmanager
+def _explained(outbox: Outbox) -> Iterator[None]:
+    """A file that cannot be read or deleted ends the run with words, for what was finished is safe."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageAway(
+            f"run {outbox.run_id} stopped: {error.filename or outbox.storage.root} cannot be used now "
+            f"({error.strerror or error}); what it had finished is kept. "
+            "Run the same again when the storage is back: it goes on from there"
+        ) from error
 
 
 def _train_and_evaluate(run: Run) -> None:
     record_config(run)
     if not _is_trained(run):
         train(run)
+    run.outbox.finish(60 * run.config.execution.storage_patience_minutes)  # the evaluation reads what was delivered
     result = run_result(run)
     # Another machine may have ended the same run meanwhile: the first result stays.
     if finished_result(run.config, run.storage, run.outbox.report) is None:
@@ -134,26 +120,6 @@ def _train_and_evaluate(run: Run) -> None:
             run.storage.result(run.config.run_id), lambda temporary: temporary.write_text(text, encoding="utf-8")
         )
     run.outbox.finish(60 * run.config.execution.storage_patience_minutes)
-
-
-def record_config(run: Run) -> None:
-    """Write config.json before the first step. ValueError if the run was begun with other settings or data."""
-    path = run.storage.run(run.config.run_id) / "config.json"
-    science = {**run.config.science(), "cache_id": run.cache.cache_id}
-    try:
-        recorded = read_sealed(path)["science"]
-    except FileNotFoundError:
-        recorded = None
-    except ValueError as error:
-        run.outbox.report(f"{error}; it is written again")
-        recorded = None
-    if recorded is None:
-        _put_sealed(run, path, {"science": science, "config": to_json(run.config)})
-    elif difference := config_difference(recorded, science):
-        raise ValueError(
-            f"run {run.config.run_id} was begun with other settings or data ({'; '.join(difference)}); "
-            f"nothing was changed. Use another --storage, or delete {path.parent}"
-        )
 
 
 def train(run: Run) -> None:
@@ -165,9 +131,8 @@ def train(run: Run) -> None:
         emit(Notice(text=reason))
     accelerator = make_accelerator(config, run.storage, device, precision)
     state = new_state(config, accelerator, run.cache.vocab_size, run.cache.bos_id)
-    _resume(run, state)
-    record = _data_provenance(run) | provenance(device) | {"precision": precision, "micro_batch": state.micro_batch}
-    _put_sealed(run, _provenance_path(run), record | {"started": _now()})
+    rows = _resume(run, state)
+    record_provenance(run, device, precision, state.micro_batch)
     emit(
         Started(
             run_id=config.run_id,
@@ -180,7 +145,7 @@ def train(run: Run) -> None:
     )
     accelerator.init_trackers(config.run_id)
     try:
-        _train_steps(run, state)
+        _train_steps(run, state, MetricsLog(outbox=run.outbox, rows=rows))
     except KeyboardInterrupt:
         run.outbox.report(f"stopped at step {state.step:,} of {run.num_steps:,}; {_kept(run)}. Run the same to go on")
         raise
@@ -188,10 +153,13 @@ def train(run: Run) -> None:
         accelerator.end_training()
 
 
-def _train_steps(run: Run, state: TrainState) -> None:
+def _train_steps(run: Run, state: TrainState, metrics: MetricsLog) -> None:
     execution, order = run.config.execution, run.dataset.order
-    metrics = MetricsLog.resume(run.outbox, state.step)
     progress = Progress(step=state.step, tokens=order.tokens_before(state.step))
+    if state.step == run.num_steps:  # the last checkpoint outlived what was published before it
+        path = run.storage.snapshot(run.config.run_id, state.step)
+        run.outbox.report(f"metrics and {path} are written again from the last checkpoint")
+        _save(run, state, metrics, is_snapshot=True)
     began = saved_at = time.perf_counter()
     while state.step < run.num_steps:
         rate = learning_rate(run.config.train, state.step, run.num_steps)
@@ -256,16 +224,18 @@ def _save(run: Run, state: TrainState, metrics: MetricsLog, is_snapshot: bool) -
     metrics.publish()
     if is_snapshot:
         save_snapshot(run.outbox, state.step, state.weights, config.execution.keep_snapshots)
-    path = save_checkpoint(run.outbox, to_checkpoint(state), config.execution.keep_checkpoints)
+    path = save_checkpoint(run.outbox, to_checkpoint(state, metrics.rows), config.execution.keep_checkpoints)
     run.emit(Saved(step=state.step, path=path, seconds=time.perf_counter() - began))
 
 
-def _resume(run: Run, state: TrainState) -> None:
+def _resume(run: Run, state: TrainState) -> list[dict[str, Any]]:
+    """Make `state` that of the newest checkpoint, if there is one; its lines of metrics.jsonl."""
     checkpoint = load_newest_checkpoint(run.storage, run.config.run_id, run.outbox.report)
     if checkpoint is not None:
-        restore(state, checkpoint)
-    elif metrics_path(run.storage, run.config.run_id).exists():
+        return restore(state, checkpoint)
+    if metrics_path(run.storage, run.config.run_id).exists():
         run.outbox.report("the run was begun, but no checkpoint of it can be used: it begins anew")
+    return []
 
 
 def _kept(run: Run) -> str:
@@ -275,72 +245,15 @@ def _kept(run: Run) -> str:
 
 
 def _is_trained(run: Run) -> bool:
-    """Whether the weights of the last step are there: then only the evaluation is missing."""
-    path = run.storage.snapshot(run.config.run_id, run.num_steps)
-    if not path.exists():
+    """Whether the weights of the last step are there, and the metrics as far as a checkpoint can still give them."""
+    storage, run_id = run.storage, run.config.run_id
+    if not storage.snapshot(run_id, run.num_steps).exists():
         return False
     try:
-        load_snapshot(run.storage, run.config.run_id, run.num_steps)
+        load_snapshot(storage, run_id, run.num_steps)
+        if storage.checkpoint_steps(run_id):
+            check_metrics(metrics_path(storage, run_id), run_id)
     except ValueError as error:
-        run.outbox.report(f"{error}; it is trained again from the newest checkpoint")
+        run.outbox.report(f"{error}; it is made again from the newest checkpoint")
         return False
     return True
-
-
-def run_result(run: Run) -> Result:
-    """Evaluate the last step: everything the result file holds."""
-    config, step = run.config, run.num_steps
-    weights = load_snapshot(run.storage, config.run_id, step)
-    xe, summary = evaluate(config, run.storage, run.cache, run.selection, weights, step, run.emit)
-    num_tokens = run.dataset.order.num_tokens
-    counts = count_parameters(config.model, run.cache.vocab_size)
-    row = {
-        "kind": "run",
-        "schema": 1,
-        "run_id": config.run_id,
-        "study": config.study,
-        "config": to_json(config),
-        "provenance": _training_provenance(run) | {"finished": _now()},
-        "params": {"total": counts.total, "non_embedding": counts.non_embedding, "matmul": counts.matmul},
-        "flops": {
-            "exact": num_tokens * flops_per_token(config.model, run.cache.vocab_size, config.data.window_tokens),
-            "6ND": 6 * counts.total * num_tokens,
-        },
-        "steps": step,
-        "tokens_seen": num_tokens,
-        "unique_tokens": run.selection.unique_tokens,
-        "tokens_seen_per_unique_token": num_tokens / run.selection.unique_tokens,
-        "unique_tokens_by_component": run.selection.unique_tokens_by_component,
-        "excluded_papers": run.selection.excluded_papers,
-        "components": list(run.selection.components),
-        "schedule_complete": True,
-        "weights_sha256": weights_sha256(weights),
-    }
-    return Result(row, xe, [summary])
-
-
-def _training_provenance(run: Run) -> dict[str, Any]:
-    """What the training recorded; where that file was lost, what evaluates the weights now, and that it was lost."""
-    try:
-        return read_sealed(pending_or_delivered(run.storage, run.config.run_id, _provenance_path(run)))
-    except (OSError, ValueError) as error:
-        run.outbox.report(f"the provenance of the training is lost ({error}); that of the evaluation is recorded")
-        device = choose_device(run.config)
-        lost = {"precision": "unknown", "training": "lost: versions and device are those of the evaluation"}
-        return _data_provenance(run) | provenance(device) | lost
-
-
-def _data_provenance(run: Run) -> dict[str, Any]:
-    return {"cache_id": run.cache.cache_id, "content_sha256": run.cache.manifest["content_sha256"]}
-
-
-def _provenance_path(run: Run) -> Path:
-    return run.storage.run(run.config.run_id) / "provenance.json"
-
-
-def _put_sealed(run: Run, path: Path, value: dict[str, Any]) -> None:
-    run.outbox.put(path, lambda temporary: temporary.write_text(sealed(value), encoding="utf-8"))
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,282 @@
+"""Kills runs at every bad moment and asks for the same bits: exact resume, proven.
+
+    python -m benchmarks.kill --rounds 100 --seed 0
+
+A round is one run in a fresh storage. Its process dies by SIGKILL one to four times and is started again, until it
+ends; then weights, XE and metrics must be those of a run that was never disturbed, bit for bit. The process kills
+itself at a named moment (`benchmarks/moments.py`), or is killed from outside at a random time. Half of the
+rounds train with a gradient scaler that overflows, skips updates and backs off, as fp16 does on a GPU.
+
+Torch is imported once: each life is a fork of this process, which trains nothing and owns no pool of threads.
+"""
+
+import os
+
+# Before NumPy and torch are imported: a fork would take the locks of their threads along, and not the threads.
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+
+import argparse
+import json
+import math
+import multiprocessing
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas  # noqa: F401  pyarrow imports it when it is first used, which every life would pay for
+import torch
+from accelerate import Accelerator
+
+from benchmarks.moments import MOMENTS
+from helpers.config import RunConfig
+from helpers.data.fetch_arxiv import cache_id, ensure_cache
+from helpers.data.token_cache import open_cache, verify_cache
+from helpers.evaluation.result_file import read_result
+from helpers.overrides import apply_overrides
+from helpers.seals import read_sealed
+from helpers.storage import Storage
+from helpers.training import train_single_k as training
+from helpers.training.checkpoints import load_snapshot, snapshots
+from helpers.training.events import Event, Notice
+from helpers.training.metrics import metrics_path, read_metrics
+from helpers.training.state import TrainState
+
+# Dropout and gradient accumulation on, a checkpoint at every log: every state that a resume could lose is in play.
+CONFIG = apply_overrides(
+    RunConfig(k=2, seed=1),
+    (
+        "model.size=tiny", "train.steps=40", "train.batch_size=8", "train.warmup_steps=4", "train.peak_lr=3e-3",
+        "train.precision=fp32", "eval.windows_per_component=8", "data.synthetic.papers_per_component=8",
+        "data.synthetic.paper_tokens=300", "execution.micro_batch=4", "execution.threads=1",
+        "execution.log_every_steps=5", "execution.checkpoint_every_minutes=0", "execution.trackers=",
+        "execution.snapshot_every_steps=20",
+    ),
+)  # fmt: skip
+EXACT_METRICS = ("step", "tokens", "loss", "lr", "grad_norm")
+RANDOM_TIME = "at a random time, from outside"
+MOST_KILLS = 4
+FP16_MAX = torch.finfo(torch.float16).max
+# What a life may say after a kill: the cache was made, and no checkpoint was there yet. A damaged file is a fault.
+EXPECTED_NOTICES = ("token cache ", "the run was begun, but no checkpoint of it can be used")
+
+_FORK = multiprocessing.get_context("fork")
+_JEMALLOC = "jemalloc_bg_thd"  # pyarrow's allocator, which starts its thread anew in a fork
+_LONG_AGO_S = 7_200.0
+
+
+class Fault(Exception):
+    """A round that did not end as it should."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undisturbed:
+    """How a run ends that nobody kills."""
+
+    has_scaler: bool
+    ending: str
+    occurrences: Counter[str]
+    """How often each moment came."""
+    seconds: float
+
+
+def undisturbed(folder: Path, has_scaler: bool) -> Undisturbed:
+    """Let one run live to its end, and count its moments. Fault if it fails."""
+    queue = _FORK.SimpleQueue()
+
+    def count() -> None:
+        seen: Counter[str] = Counter()
+        for name, moment in MOMENTS.items():
+            moment.install(lambda _, name=name: seen.update([name]))
+        live(folder, has_scaler)
+        queue.put(seen)
+
+    began = time.perf_counter()
+    if exitcode := _ended(_fork(count)):
+        raise Fault(f"the undisturbed run in {folder} failed with exit code {exitcode}")
+    seconds = time.perf_counter() - began
+    return Undisturbed(has_scaler=has_scaler, ending=ending(folder), occurrences=queue.get(), seconds=seconds)
+
+
+def play(folder: Path, reference: Undisturbed, first: str, rng: random.Random) -> Counter[str]:
+    """One round, killed at the moment `first` and up to three drawn ones: those that were hit.
+
+    A run may end before a later moment comes. Fault if it ends otherwise than `reference`, or leaves anything damaged
+    or half made. What may stay are `.partial-*` of less than an hour, which could belong to a living process: they are
+    made to look older, and the call of a run that is done has to clear them away.
+    """
+    plan = [first, *rng.choices([*MOMENTS, RANDOM_TIME], k=rng.randrange(MOST_KILLS))]
+    hits: Counter[str] = Counter()
+    for moment in plan:
+        exitcode = life_killed_at(moment, folder, reference, 1 / len(plan), rng)
+        if exitcode == 0:
+            break
+        if exitcode != -signal.SIGKILL:
+            raise Fault(f"after {dict(hits)} a life that was to die {moment!r} ended with exit code {exitcode}")
+        hits[moment] += 1
+    for _ in ("to its end", "and again when it is done"):
+        if exitcode := _ended(_fork(lambda: live(folder, reference.has_scaler))):
+            raise Fault(f"after {dict(hits)} the run does not go on: exit code {exitcode}")
+        if ending(folder) != reference.ending:
+            raise Fault(f"after {dict(hits)} the run ended with other numbers")
+        _make_leftovers_old(folder)
+    if left := faults(folder):
+        raise Fault(f"after {dict(hits)}: {'; '.join(left)}")
+    return hits
+
+
+def life_killed_at(moment: str, folder: Path, reference: Undisturbed, share: float, rng: random.Random) -> int:
+    """One life that is to die at `moment`, drawn from the first `share` of those of a whole run: its exit code."""
+    if moment == RANDOM_TIME:
+        process = _fork(lambda: live(folder, reference.has_scaler))
+        process.join(rng.uniform(0, share * reference.seconds))
+        process.kill()
+        return _ended(process)
+    occurrence = rng.randint(1, max(1, int(share * reference.occurrences[moment])))
+    return _ended(_fork(lambda: live_until(moment, occurrence, folder, reference.has_scaler)))
+
+
+def live_until(moment: str, occurrence: int, folder: Path, has_scaler: bool) -> None:
+    """Live, and die by SIGKILL when `moment` comes for the `occurrence`-th time."""
+    left = occurrence
+
+    def hit(half: Path | None) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            if half is not None:
+                os.truncate(half, half.stat().st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    MOMENTS[moment].install(hit)
+    live(folder, has_scaler)
+
+
+def live(folder: Path, has_scaler: bool) -> None:
+    """Begin the run of CONFIG or go on with it, as the command line does; its notices are kept beside its storage."""
+    storage = _storage(folder)
+    if has_scaler:
+        _put_scaler_in()
+    with open(folder / "notices.txt", "a", encoding="utf-8", buffering=1) as notices:
+
+        def keep_notice(event: Event) -> None:
+            if isinstance(event, Notice):
+                notices.write(event.text + "\n")
+
+        training.train_single_k(CONFIG, storage, [keep_notice])
+
+
+def _put_scaler_in() -> None:
+    """Train with a gradient scaler, and gradients that overflow where those in fp16 do.
+
+    Accelerate makes a scaler for fp16 alone, and a CPU trains in fp32: the model is prepared in fp32, and clipping is
+    then told to unscale first, as it does in fp16. The scale begins so high that no update before the first checkpoint
+    goes through, and grows so soon that it overflows again and again.
+    """
+    new_state = training.new_state
+
+    def new_state_with_scaler(config: RunConfig, accelerator: Accelerator, *arguments: Any) -> TrainState:
+        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**26, growth_interval=3)
+        state = new_state(config, accelerator, *arguments)
+        for parameter in state.model.parameters():
+            parameter.register_hook(lambda grad: grad.masked_fill(grad.abs() > FP16_MAX, math.inf))
+        accelerator.native_amp, accelerator.state._mixed_precision = True, "fp16"
+        return state
+
+    training.new_state = new_state_with_scaler
+
+
+def ending(folder: Path) -> str:
+    """What a kill must not change, as text in which no bit is lost: weights, XE, metrics."""
+    storage = _storage(folder)
+    result = read_result(storage.result(CONFIG.run_id))
+    metrics = [[row[key] for key in EXACT_METRICS] for row in read_metrics(metrics_path(storage, CONFIG.run_id))]
+    return json.dumps([result.run["weights_sha256"], result.xe, result.summaries, metrics])
+
+
+def faults(folder: Path) -> list[str]:
+    """What a run that is done left damaged, called so, or left behind. ValueError for a file that is not whole."""
+    storage = _storage(folder)
+    if open_cache(storage, cache_id(CONFIG.data)) is None:
+        return ["the token cache is not whole"]
+    found = verify_cache(ensure_cache(CONFIG.data, storage))  # the next run opens it, and clears its folders
+    for name in ("config.json", "provenance.json"):
+        read_sealed(storage.run(CONFIG.run_id) / name)
+    for step, _ in snapshots(storage, CONFIG.run_id):
+        load_snapshot(storage, CONFIG.run_id, step)
+    left = [*folder.rglob(".partial-*"), *storage.outbox(CONFIG.run_id).glob("*")]
+    left += storage.checkpoints(CONFIG.run_id).glob("*")
+    notices = (folder / "notices.txt").read_text(encoding="utf-8").splitlines()
+    found += [f"{path} was left behind" for path in left]
+    return found + [f"it said: {notice}" for notice in notices if not notice.startswith(EXPECTED_NOTICES)]
+
+
+def _make_leftovers_old(folder: Path) -> None:
+    then = time.time() - _LONG_AGO_S
+    for path in folder.rglob(".partial-*"):
+        os.utime(path, (then, then))
+
+
+def _storage(folder: Path) -> Storage:
+    return Storage.at(folder / "storage")
+
+
+def _fork(work: Callable[[], None]) -> multiprocessing.process.BaseProcess:
+    """`work`, begun in a child."""
+    names = [task.read_text().strip() for task in Path("/proc/self/task").glob("*/comm")]
+    threads = [name for name in names if name != _JEMALLOC]
+    assert len(threads) == 1, f"a process with the threads {threads} cannot be forked soundly"
+    process = _FORK.Process(target=work)
+    process.start()
+    return process
+
+
+def _ended(process: multiprocessing.process.BaseProcess) -> int:
+    process.join()
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def soak(rounds: int, seed: int, place: Path) -> Counter[str]:
+    """So many rounds, each begun with the next moment, in folders of `place`: how often each moment was hit."""
+    rng, hits = random.Random(seed), Counter[str]()
+    references = [undisturbed(place / f"undisturbed-{has_scaler}", has_scaler) for has_scaler in (False, True)]
+    firsts = [*MOMENTS, RANDOM_TIME]
+    for number in range(rounds):
+        folder = place / f"round-{number}"
+        try:
+            hits += play(folder, rng.choice(references), firsts[number % len(firsts)], rng)
+        except (Fault, OSError, ValueError) as error:
+            raise Fault(f"round {number} of seed {seed}: {error}") from error
+        shutil.rmtree(folder)
+    return hits
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0, help="draws the moments and which of their occurrences")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    place, began = Path(tempfile.mkdtemp(prefix="kill-")), time.perf_counter()
+    try:
+        hits = soak(options.rounds, options.seed, place)
+    except Fault as fault:
+        print(f"{fault}\nthe files are in {place}", file=sys.stderr)
+        return 1
+    shutil.rmtree(place)
+    print("\n".join(f"{hits[moment]:5d}  {moment}" for moment in [*MOMENTS, RANDOM_TIME]))
+    seconds = time.perf_counter() - began
+    print(f"{options.rounds} rounds, {hits.total()} kills, {options.rounds} identical ends, {seconds:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
