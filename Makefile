@@ -40,5 +40,5 @@ clean:
 $(READY): requirements.txt constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt --constraint constraints.txt \
-		hypothesis nbstripout pytest ruff scipy
+		hypothesis nbstripout pytest ruff
 	touch $@

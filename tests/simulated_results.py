@@ -12,6 +12,7 @@ from helpers.storage import Storage
 
 NUM_POSITIONS = 100
 STEPS = 500
+PAPER_OFFSETS = np.linspace(-0.2, 0.2, 8)
 COMPONENTS = tuple(f"hmm_{index:02d}" for index in range(11))
 
 
@@ -94,6 +95,8 @@ def _xe_row(
     xe = float(curve[1:].mean())
     row = {"kind": "xe", "step": STEPS, "component": component, "split": config.eval.split, "windows": 1024}
     row |= {"xe": xe, "ppl": float(np.exp(xe)), "se": 0.01, "xe_by_position": curve.tolist()}
+    papers = {"paper_id": [f"p{n}" for n in range(8)], "windows": [128] * 8, "xe": (xe + PAPER_OFFSETS).tolist()}
+    row["by_paper"] = papers
     for name, values in (("bayes", bayes), ("bayes_known", known)):
         row[f"{name}_xe"] = None if values is None else float(values[1:].mean())
         row[f"{name}_xe_by_position"] = None if values is None else values.tolist()

@@ -31,6 +31,7 @@ from helpers.storage import Storage
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "analysis.ipynb"
+NUM_TABLES = 11
 
 
 @pytest.fixture
@@ -51,6 +52,14 @@ def two_seeds(storage):
 def table_of(storage, make=tables.table_1):
     results = load_results(storage, "ergodic")
     return make(results, results.conditions[0])
+
+
+def figures_made(storage):
+    """The names of the figures that the analysis of one condition makes, with every table and the report."""
+    made = [path.name for path in analyse(storage, "ergodic")]
+    assert len([name for name in made if name.endswith((".md", ".tex"))]) == 2 * NUM_TABLES + 1
+    assert {"report.html", "report.md"} <= set(made)
+    return {name.removesuffix(".png") for name in made if name.endswith(".png")}
 
 
 def row_of(table, **where):
@@ -140,7 +149,7 @@ def test_without_a_run_at_k_1_there_is_no_difference(storage):
     table = table_of(storage)
     assert table[["dxe", "dxe_same", "bayes_dxe_same"]].isna().all(axis=None)
     assert list(table["num_pairs"]) == list(table["num_same"]) == [0, 0]
-    assert len(analyse(storage, "ergodic")) == 18
+    assert figures_made(storage) == {"xe_vs_K", "dxe_vs_K", "xe_by_position", "in_context"}
 
 
 # The other tables
@@ -250,7 +259,7 @@ def test_every_file_that_cannot_be_counted_is_named_with_its_reason(two_seeds):
         two_seeds.result(dataclasses.replace(run_config(1, 12), study="activation").run_id).name: "study 'activation'",
         "empty.jsonl": "not a whole result file",
         "binary.jsonl": "not a whole result file",
-        "list.jsonl": "does not begin with a run line",
+        "list.jsonl": "not a whole result file",
         "folder.jsonl": "directory",
     }
     assert reasons.keys() == expected.keys()
@@ -355,7 +364,8 @@ def test_analyse_writes_everything_of_every_condition(storage):
     simulate_baselines(storage)
     simulate_grid(storage, ks=(1, 2), seeds=(0,), allocation="constant_unique")
     paths = analyse(storage, "ergodic")
-    assert len(paths) == len(set(paths)) == 6 * 2 + 2 * 3 * 2
+    # Seven figures of the first condition, five of the second, which has no baselines and no parts.
+    assert len(paths) == len(set(paths)) == NUM_TABLES * 3 + (7 + 5) * 2 + 2
     assert all(path.stat().st_size > 0 for path in paths)
     assert storage.figure("xe_vs_K.png") in paths
     suffix = "-synthetic-tiny-constant_unique_allocation-uniform_sampling-3.2M_tokens"
@@ -368,12 +378,12 @@ def test_analyse_writes_everything_of_every_condition(storage):
 
 def test_one_run_is_enough(storage):
     write_run(storage, run_config(4, 0), flat_curves(dict.fromkeys("ABCD", 2.0)))
-    assert len(analyse(storage, "ergodic")) == 18
+    assert figures_made(storage) == {"xe_vs_K", "dxe_vs_K", "xe_by_position", "in_context"}
 
 
 def test_baselines_alone_are_enough(storage):
     simulate_baselines(storage)
-    assert len(analyse(storage, "ergodic")) == 18
+    assert figures_made(storage) == {"xe_vs_K", "dxe_vs_K", "xe_by_position"}
 
 
 def test_no_results_says_how_to_make_some(storage):
@@ -413,5 +423,5 @@ def test_the_notebook_runs_from_top_to_bottom(storage, tmp_path):
     executed = nbformat.read(tmp_path / "out.ipynb", as_version=4)
     outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
     shown = [kind for output in outputs for kind in output.get("data", {}) if kind != "text/plain"]
-    assert (shown.count("image/png"), shown.count("text/markdown")) == (3, 6)
+    assert (shown.count("image/png"), shown.count("text/markdown")) == (5, 10)
     assert storage.figure("xe_vs_K.png").exists()

@@ -1,10 +1,15 @@
-"""Every table and figure of a study, from its result files to the storage."""
+"""Every table and figure of a study, and its report, from its result files to the storage."""
 
 from pathlib import Path
 
 from helpers.analysis import figures, tables
 from helpers.analysis.contrasts import by_position, by_seed
-from helpers.analysis.results import Results, condition_file_name, load_results
+from helpers.analysis.dataset import analyse_dataset
+from helpers.analysis.records import RunLine, run_lines
+from helpers.analysis.report import save_report
+from helpers.analysis.results import Results, load_results
+from helpers.analysis.science import figure_suffix, save_science, science_of
+from helpers.data.token_cache import open_cache
 from helpers.storage import Storage
 
 SIGMA_NOTE = "± is the sample standard deviation over seeds; `-` means that there is no such number, or one seed only."
@@ -17,7 +22,7 @@ SAME_NOTE = (
 
 
 def analyse(storage: Storage, study: str) -> list[Path]:
-    """Write the tables and figures of `study` and return their paths: tables first, then figures.
+    """Write the tables, figures and report of `study` and return their paths, the report last.
 
     The condition with most runs has the plain names (`fig/xe_vs_K.png`); further ones append their own.
     Raises ValueError if there is no usable result, with the reason for each file that was left out.
@@ -29,12 +34,23 @@ def analyse(storage: Storage, study: str) -> list[Path]:
             f"no result of study {study!r} in {storage.results()}; make some with "
             f"`python -m helpers grid --study {study} --storage {storage.root}`{left_out}"
         )
-    return save_tables(storage, results) + save_figures(storage, results)
+    lines = run_lines(storage, results)
+    sciences = [science_of(results, lines, condition) for condition in results.conditions]
+    paths = save_tables(storage, results) + save_figures(storage, results)
+    paths += save_science(storage, results, sciences) + save_dataset(storage, results, lines)
+    return paths + save_report(storage, results, sciences, lines)
+
+
+def save_dataset(storage: Storage, results: Results, lines: dict[str, RunLine]) -> list[Path]:
+    """Tables and figures about the papers of the main condition, where their cache is in the storage."""
+    runs = results.runs_of(results.conditions[0])
+    cache = open_cache(storage, lines[runs["run_id"].iloc[0]]["provenance"]["cache_id"])
+    return analyse_dataset(storage, cache, results, int(runs["window_tokens"].iloc[0])) if cache else []
 
 
 def save_tables(storage: Storage, results: Results) -> list[Path]:
-    """Each table as CSV and Markdown, all conditions in one file."""
-    left_out = "\n".join(f"- left out: {line}" for line in results.left_out) or "No file was left out."
+    """Each table as CSV, Markdown and LaTeX, all conditions in one file."""
+    left_out = "\n".join(f"- left out: {tables.escaped(line)}" for line in results.left_out) or "No file was left out."
     contents = {
         "table_1": ("Table 1: XE and perplexity for each K", tables.table_1, f"{SIGMA_NOTE} {SAME_NOTE}"),
         "per_component": ("XE of each component", tables.per_component, f"{SIGMA_NOTE} {SAME_NOTE}"),
@@ -53,8 +69,8 @@ def save_tables(storage: Storage, results: Results) -> list[Path]:
 def save_figures(storage: Storage, results: Results) -> list[Path]:
     """Each figure of each condition, with the CSV of its numbers."""
     paths = []
-    for index, condition in enumerate(results.conditions):
-        suffix = f"-{condition_file_name(condition)}" if index else ""
+    for condition in results.conditions:
+        suffix = figure_suffix(results, condition)
         cells, positions = by_seed(results, condition), by_position(results, condition)
         drawn = {
             "xe_vs_K": (figures.xe_vs_k(cells, condition), cells),

@@ -108,12 +108,19 @@ def save_figure(storage: Storage, name: str, figure: Figure, numbers: pd.DataFra
     return [png, publish_text(storage.figure(f"{name}.csv"), numbers.to_csv(index=False, lineterminator="\n"))]
 
 
+def titled_figure(title: str, caption: str, size: tuple[float, float]) -> Figure:
+    """A figure of `size` (inches) without panels, with a title above their place and a caption, small, below."""
+    figure, height = Figure(figsize=size, layout="constrained"), size[1]
+    figure.get_layout_engine().set(rect=(0.01, 0.3 / height, 0.98, 1 - 0.75 / height), wspace=0.06, hspace=0.06)
+    figure.text(0.015, 1 - 0.275 / height, title, fontweight="bold", fontsize=14)
+    letters = max(6.0, min(9.0, 120 * size[0] / len(caption)))  # points, so that a long condition fits the width
+    figure.text(0.015, 0.1 / height, caption, fontsize=letters, color=MUTED, parse_math=False)
+    return figure
+
+
 def _figure(title: str, caption: str, size: tuple[float, float], num_panels: int = 1) -> tuple[Figure, list[Axes]]:
-    """Empty panels with a title above and a caption, small, below."""
-    figure = Figure(figsize=size, layout="constrained")
-    figure.get_layout_engine().set(rect=(0.01, 0.06, 0.98, 0.85), wspace=0.06)
-    figure.text(0.015, 0.945, title, fontweight="bold", fontsize=14)
-    figure.text(0.015, 0.02, caption, fontsize=9, color=MUTED)
+    """A titled figure with its panels in a row."""
+    figure = titled_figure(title, caption, size)
     return figure, list(figure.subplots(1, num_panels, squeeze=False)[0])
 
 

@@ -6,7 +6,9 @@ each has a readable name. A file that cannot be used is named with the reason, a
 """
 
 import copy
+import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import pandas as pd
 from helpers.config import RunConfig, canonical_json, file_name, portable_name
 from helpers.evaluation.result_file import Result, read_result
 from helpers.overrides import from_json
-from helpers.storage import Storage
+from helpers.storage import Storage, require_name
 
 GRID, BASELINE, CONTROL = "grid", "baseline", "control"
 
@@ -30,6 +32,7 @@ RUN_COLUMNS = (
 XE_COLUMNS = (
     "run_id", "condition", "role", "k", "seed", "component", "split", "windows", "unique_tokens", "xe", "ppl", "se",
     "bayes_xe", "bayes_known_xe", "xe_by_position", "bayes_xe_by_position", "bayes_known_xe_by_position",
+    "paper_windows", "paper_xe",
 )  # fmt: skip
 
 
@@ -42,7 +45,8 @@ class Results:
     """One row a run (RUN_COLUMNS); XE in nats per token, the mean over its components at the last step. Exact Bayes
     values are NaN where they are not known."""
     xe: pd.DataFrame
-    """One row a run and component (XE_COLUMNS); `*_by_position` are arrays of shape (T,), or None if not known."""
+    """One row a run and component (XE_COLUMNS); `*_by_position` are arrays of shape (T,), or None if not known;
+    `paper_*` of shape (P,), one value a test paper, in an order that all runs share."""
     left_out: list[str]
     """`file: reason`, for every file that is not counted."""
 
@@ -68,13 +72,14 @@ def load_results(storage: Storage, study: str) -> Results:
     left_out = []
     for path in _result_paths(storage):
         try:
+            _require_inside(path, storage)
             result, config = _read(path, study)
             run_id = result.run["run_id"]
             if run_id in found:
                 raise ValueError(f"is a second file of run {run_id}")
             found[run_id] = (result, config)
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            left_out.append(f"{path.name}: {_reason(error, path)}")
+        except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+            left_out.append(_printable(f"{path.name}: {_reason(error, path)}"))
     names = _condition_names([_condition(config) for _, config in found.values()])
     runs, xe = [], []
     for (result, config), condition in zip(found.values(), names, strict=True):
@@ -97,9 +102,18 @@ def _result_paths(storage: Storage) -> list[Path]:
     return sorted(paths, key=lambda path: (len(path.name), path.name))
 
 
+def _require_inside(path: Path, storage: Storage) -> None:
+    """ValueError for what is no file, or a link that leads out of the storage."""
+    if Path(os.path.realpath(storage.root)) not in Path(os.path.realpath(path)).parents:
+        raise ValueError("is a link that leads out of the storage")
+    if not path.is_file():
+        raise ValueError("is a directory or a device, not a file")
+
+
 def _read(path: Path, study: str) -> tuple[Result, RunConfig]:
-    """The result and its config; ValueError, KeyError or TypeError if it cannot be counted."""
+    """The result and its config; ValueError, LookupError, TypeError or AttributeError if it cannot be counted."""
     result = read_result(path)
+    require_name(result.run["run_id"])
     if result.run["study"] != study:
         raise ValueError(f"belongs to study {result.run['study']!r}")
     if not result.run["schedule_complete"]:
@@ -108,7 +122,10 @@ def _read(path: Path, study: str) -> tuple[Result, RunConfig]:
         raise ValueError("holds no summary")
     config = from_json(RunConfig, result.run["config"])
     _run_row(result, config)
-    evaluated = sorted(row["component"] for row in _xe_rows(result))
+    rows = _xe_rows(result)
+    if any(len(row["xe_by_position"]) != config.data.window_tokens for row in rows):
+        raise ValueError(f"has curves that are not of {config.data.window_tokens} positions")
+    evaluated = sorted(row["component"] for row in rows)
     if evaluated != sorted(result.run["components"]):
         raise ValueError(f"evaluates {evaluated} at its last step, but was trained on {result.run['components']}")
     return result, config
@@ -117,7 +134,14 @@ def _read(path: Path, study: str) -> tuple[Result, RunConfig]:
 def _reason(error: Exception, path: Path) -> str:
     if isinstance(error, KeyError):
         return f"has no field {error}"
+    if isinstance(error, TypeError | AttributeError):
+        return f"holds a value of a wrong type ({error})"
     return str(error).removeprefix(str(path)).strip()
+
+
+def _printable(text: str) -> str:
+    """`text` in one line that every file and terminal takes: names of files may be any bytes."""
+    return " ".join(text.encode("utf-8", "backslashreplace").decode("utf-8").split())
 
 
 def _role(config: RunConfig) -> str:
@@ -131,28 +155,28 @@ def _run_row(result: Result, config: RunConfig) -> dict[str, Any]:
     return {
         "source": portable_name(data.source),
         "size": config.model.size,
-        "components": tuple(run["components"]),
+        "components": tuple(map(_text, run["components"])),
         "allocation": data.allocation,
         "order": data.order,
         "sampling": data.sampling,
         "shuffle": data.shuffle_labels,
         "is_baseline": _role(config) == BASELINE,
         "window_tokens": data.window_tokens,
-        "step": last["step"],
-        "xe": last["xe"],
-        "ppl": last["ppl"],
-        "bayes_xe": _number(last["bayes_xe"]),
-        "bayes_known_xe": _number(last["bayes_known_xe"]),
-        "tokens_seen": run["tokens_seen"],
-        "unique_tokens": run["unique_tokens"],
-        "repetition": run["tokens_seen_per_unique_token"],
-        "params_total": run["params"]["total"],
-        "params_non_embedding": run["params"]["non_embedding"],
-        "params_matmul": run["params"]["matmul"],
-        "flops_exact": run["flops"]["exact"],
-        "flops_6nd": run["flops"]["6ND"],
-        "device": run["provenance"]["device"],
-        "precision": run["provenance"]["precision"],
+        "step": _number(last["step"]),
+        "xe": _number(last["xe"]),
+        "ppl": _number(last["ppl"]),
+        "bayes_xe": _number_or_nan(last["bayes_xe"]),
+        "bayes_known_xe": _number_or_nan(last["bayes_known_xe"]),
+        "tokens_seen": _number(run["tokens_seen"]),
+        "unique_tokens": _number(run["unique_tokens"]),
+        "repetition": _number(run["tokens_seen_per_unique_token"]),
+        "params_total": _number(run["params"]["total"]),
+        "params_non_embedding": _number(run["params"]["non_embedding"]),
+        "params_matmul": _number(run["params"]["matmul"]),
+        "flops_exact": _number(run["flops"]["exact"]),
+        "flops_6nd": _number(run["flops"]["6ND"]),
+        "device": _text(run["provenance"]["device"]),
+        "precision": _text(run["provenance"]["precision"]),
     }
 
 
@@ -163,18 +187,47 @@ def _xe_rows(result: Result) -> list[dict[str, Any]]:
 
 
 def _xe_row(row: dict[str, Any], result: Result) -> dict[str, Any]:
-    same = {name: row[name] for name in ("component", "split", "windows", "xe", "ppl")}
-    numbers = {name: _number(row[name]) for name in ("se", "bayes_xe", "bayes_known_xe")}
-    arrays = {name: _array(row[name]) for name in XE_COLUMNS if name.endswith("_by_position")}
-    return same | numbers | arrays | {"unique_tokens": result.run["unique_tokens_by_component"][row["component"]]}
+    texts = {name: _text(row[name]) for name in ("component", "split")}
+    numbers = {name: _number(row[name]) for name in ("windows", "xe", "ppl")}
+    numbers["unique_tokens"] = _number(result.run["unique_tokens_by_component"][texts["component"]])
+    numbers |= {name: _number_or_nan(row[name]) for name in ("se", "bayes_xe", "bayes_known_xe")}
+    curve = _array(row["xe_by_position"])
+    bayes = {name: row[name] for name in ("bayes_xe_by_position", "bayes_known_xe_by_position")}
+    curves = {name: None if values is None else _array(values, len(curve)) for name, values in bayes.items()}
+    papers = {"paper_windows": _array(row["by_paper"]["windows"])}
+    papers["paper_xe"] = _array(row["by_paper"]["xe"], len(papers["paper_windows"]))
+    return texts | numbers | curves | papers | {"xe_by_position": curve}
 
 
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else value
+def _text(value: Any) -> str:
+    """`value`, which has to be text that a file can hold; TypeError or ValueError otherwise."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.40} is not text")
+    if re.search("[\ud800-\udfff]", value):
+        raise ValueError(f"names {value!r:.40}, which no file can hold")
+    return value
 
 
-def _array(values: list[float] | None) -> np.ndarray | None:
-    return None if values is None else np.asarray(values, dtype=float)
+def _number(value: Any) -> float:
+    """`value`, which has to be a finite number; TypeError or ValueError otherwise."""
+    if type(value) not in (int, float):
+        raise TypeError(f"{value!r:.40} is not a number")
+    if not abs(value) <= sys.float_info.max:
+        raise ValueError(f"holds {value!r:.40}, which is no finite number")
+    return value
+
+
+def _number_or_nan(value: Any) -> float:
+    return float("nan") if value is None else _number(value)
+
+
+def _array(values: Any, num_positions: int | None = None) -> np.ndarray:
+    """A curve of finite numbers, of `num_positions` where that is known."""
+    if not isinstance(values, list):
+        raise TypeError(f"{values!r:.40} is not a curve")
+    if num_positions not in (None, len(values)):
+        raise ValueError(f"has curves of {num_positions} and of {len(values)} positions")
+    return np.array([_number(value) for value in values], dtype=float)
 
 
 def _frame(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:

@@ -1,13 +1,18 @@
 """The tables: XE for each K (Table 1), each component, baselines, the shuffle control, and what is missing.
 
 Every table is made for one condition, states the runs that each row rests on, and is published as CSV (all digits,
-all conditions, a column names them) and as Markdown (a section for each condition, mean ± sigma over seeds).
+all conditions, a column names them), as Markdown and as LaTeX (a part for each condition, mean ± sigma over seeds).
 """
 
+import html
+import re
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from helpers.analysis import latex
 from helpers.analysis.contrasts import by_seed, over_seeds, with_k1
 from helpers.analysis.results import BASELINE, CONTROL, GRID, Results
 from helpers.storage import Storage, publish_text
@@ -31,9 +36,27 @@ HEADINGS = {
     "unique_tokens": "unique tokens",
     "repetition": "times each",
     "run_id": "run",
+    "low": "95 % from",
+    "high": "to",
+    "bootstrap_low": "bootstrap from",
+    "bootstrap_high": "bootstrap to",
+    "ln_k": "ln K",
+    "bayes_area": "exact area",
+    "identified_at": "identified at (tokens)",
+    "identified_by": "by curve",
+    "value": "ΔXE",
+    "num_seeds": "seeds",
+    "p_value": "p",
+    "p_holm": "p (Holm)",
+    "p_bh": "p (Benjamini-Hochberg)",
+    "log2_k": "a doubling of K",
+    "log2_repetition": "a doubling of repetition",
+    "condition_number": "condition number",
+    "params_non_embedding": "non-embedding parameters",
 }
-_WHOLE = ("tokens_seen", "unique_tokens")
+_WHOLE = ("tokens_seen", "unique_tokens", "params_non_embedding", "identified_at")
 _SHORT = {"ppl": 3, "repetition": 2}
+_TWO_DIGITS = ("p_value", "p_holm", "p_bh", "condition_number")
 
 
 def table_1(results: Results, condition: str) -> pd.DataFrame:
@@ -95,38 +118,57 @@ def list_runs(results: Results, condition: str) -> pd.DataFrame:
 
 
 def save_table(storage: Storage, name: str, title: str, tables: dict[str, pd.DataFrame], note: str) -> list[Path]:
-    """Publish one table of each condition as `tables/<name>.csv` and `.md`; returns both paths."""
+    """Publish one table of each condition as `tables/<name>.csv`, `.md` and `.tex`; returns the paths."""
     together = pd.concat([table.assign(condition=condition) for condition, table in tables.items()])
     together.insert(0, "condition", together.pop("condition"))
-    sections = [f"## {condition}\n\n{markdown(table)}" for condition, table in tables.items()]
+    sections = [f"## {escaped(condition)}\n\n{markdown(table)}" for condition, table in tables.items()]
     text = "\n\n".join([f"# {title}", note, *sections]) + "\n"
+    parts = [latex.booktabs(*cells(table, str), f"{title}: {condition}") for condition, table in tables.items()]
     csv = publish_text(storage.table(f"{name}.csv"), together.to_csv(index=False, lineterminator="\n"))
-    return [csv, publish_text(storage.table(f"{name}.md"), text)]
+    tex = publish_text(storage.table(f"{name}.tex"), "\n".join(parts))
+    return [csv, publish_text(storage.table(f"{name}.md"), text), tex]
 
 
 def markdown(table: pd.DataFrame) -> str:
     """A Markdown table: readable headings, `mean ± sigma` in one column, `-` where there is no number."""
     if table.empty:
         return "None."
-    names = [name for name in table.columns if name != "num_seeds" and not name.endswith("_sigma")]
-    rows = [[_cell(row, name) for name in names] for row in table.to_dict("records")]
-    headings = [HEADINGS.get(name, name) for name in names]
-    rule = ["---" if isinstance(table[name].iloc[0], str) else "---:" for name in names]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in [headings, rule, *rows])
+    headings, rows, is_text = cells(table, escaped)
+    rule = ["---" if text else "---:" for text in is_text]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [headings, rule, *rows])
 
 
-def _cell(row: dict[str, object], name: str) -> str:
-    text = _format(name, row[name])
+def cells(table: pd.DataFrame, escape: Callable[[str], str]) -> tuple[list[str], list[list[str]], list[bool]]:
+    """Headings, formatted rows (text through `escape`), and which columns hold text."""
+    names = [name for name in table.columns if not _is_beside(name, table)]
+    rows = [[_cell(row, name, escape) for name in names] for row in table.to_dict("records")]
+    is_text = [any(isinstance(value, str) for value in table[name]) for name in names]
+    return [HEADINGS.get(name, name) for name in names], rows, is_text
+
+
+def escaped(text: str) -> str:
+    """Text from data, in one line that Markdown shows as it is: no HTML, link, formula, emphasis or cell border."""
+    one_line = " ".join(text.split())
+    return re.sub(r"([\\`*$|\[\]])", r"\\\1", html.escape(one_line, quote=False))
+
+
+def _is_beside(name: str, table: pd.DataFrame) -> bool:
+    """Whether a column is shown in another one, or says what another one says."""
+    return name.endswith("_sigma") or (name == "num_seeds" and "num_runs" in table)
+
+
+def _cell(row: dict[str, object], name: str, escape: Callable[[str], str]) -> str:
+    text = _format(name, row[name], escape)
     if f"{name}_sigma" in row and text != "-":
-        text += f" ± {_format(name, row[f'{name}_sigma'])}"
+        text += f" ± {_format(name, row[f'{name}_sigma'], escape)}"
     return text
 
 
-def _format(name: str, value: object) -> str:
+def _format(name: str, value: object, escape: Callable[[str], str]) -> str:
     if isinstance(value, str):
-        return value.replace("|", "\\|")
-    if pd.isna(value):
+        return escape(value)
+    if pd.isna(value) or not np.isfinite(value):
         return "-"
     if name in _WHOLE or isinstance(value, int):
         return f"{value:,.0f}"
-    return f"{value:.{_SHORT.get(name, 4)}f}"
+    return f"{value:.2g}" if name in _TWO_DIGITS else f"{value:.{_SHORT.get(name, 4)}f}"

@@ -34,6 +34,20 @@ PRESETS = {
         ks=KS,
         seeds=(0, 1),
     ),
+    "known": Preset(
+        description="half an hour on a CPU: known-answer control near the Bayes limit, three seeds and all baselines",
+        config=RunConfig(
+            data=DataConfig(synthetic=SyntheticConfig(num_states=1, num_symbols=8, papers_per_component=1000)),
+            model=ModelConfig(size="tiny", dropout=0.0),
+            train=TrainConfig(
+                batch_size=64, steps=1200, peak_lr=8e-3, warmup_steps=120, min_lr_ratio=0.01, weight_decay=0.0
+            ),
+            eval=EvalConfig(windows_per_component=512),
+        ),
+        ks=KS,
+        seeds=(0, 1, 2),
+        baselines=True,
+    ),
     "quick": Preset(
         description="minutes on a Colab T4: 1,980 arXiv papers, Pythia-14M; the shape of the real experiment",
         config=RunConfig(

@@ -1,0 +1,239 @@
+"""The figures of the science: matched dXE, in-context curves, decomposition, components, and model size.
+
+As in `figures`, each is drawn from a frame that is published beside it, and what a frame does not hold is shown as
+missing. Bars and bands are 95 % intervals of Student's t over runs; a single run has none.
+"""
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from helpers.analysis.figures import (
+    BOUND,
+    DXE_UNIT,
+    EXACT,
+    MEASURED,
+    MUTED,
+    SHUFFLED,
+    STYLE,
+    XE_UNIT,
+    titled_figure,
+)
+
+INTERVAL = "95 % t intervals over runs"
+_PART_COLOURS = {
+    "total": MEASURED, "identification": EXACT, "amount": SHUFFLED, "remainder": MUTED, "repetition": "#E69F00",
+}  # fmt: skip
+_PART_LABELS = {
+    "total": "total: matched ΔXE",
+    "identification": "identification (exact Bayes)",
+    "amount": "amount of text (shuffled labels)",
+    "remainder": "remainder: capacity, optimisation",
+    "repetition": "repetition (full - constant unique)",
+}
+_BAR = 0.15  # of the distance between two K
+_ERROR_BAR = {"capsize": 4, "elinewidth": 1.6}
+_EXACT_LINE = {"color": EXACT, "linestyle": "--", "linewidth": 1.6, "marker": "s", "markersize": 5}
+_MARKER = {"marker": "o", "markersize": 7, "markeredgecolor": "white"}
+
+
+def matched(by_k: pd.DataFrame, runs: pd.DataFrame, condition: str) -> Figure:
+    """Matched dXE against K from `Findings.by_k` and `Findings.matched`: mean with interval, each run faint, the
+    exact value and the bound."""
+    with mpl.rc_context(STYLE):
+        caption = f"{condition}; {INTERVAL}, each run faint"
+        figure = titled_figure("Matched difference from models of one component", caption, (7.4, 5.0))
+        axes = figure.subplots()
+        axes.axhline(0.0, color=MUTED, linewidth=1.0)
+        mixed = runs[runs["k"] > 1].sort_values("k")
+        for _, path in mixed[mixed["dxe"].notna()].groupby("seed"):
+            axes.plot(path["k"], path["dxe"], color=MEASURED, alpha=0.28, linewidth=1.0, marker="o", markersize=4)
+        _draw_interval(axes, by_k["k"], by_k, "dxe", color=MEASURED, label="model", zorder=4)
+        if by_k["bayes_dxe"].notna().any():
+            axes.plot(by_k["k"], by_k["bayes_dxe"], label="exact Bayes", **_EXACT_LINE)
+        if len(by_k):
+            positions = round(float((np.log(by_k["k"]) / by_k["bound"]).iloc[0]))
+            ks = np.geomspace(1, by_k["k"].max(), 100)
+            axes.plot(ks, np.log(ks) / positions, color=BOUND, linestyle=":", label=f"bound ln K / {positions}")
+        _k_axis(axes, mixed.groupby("k")["dxe"].count().to_dict())
+        axes.set_ylabel(DXE_UNIT)
+        _legend_or_note(axes, "no run has a run on each of its components alone")
+        return figure
+
+
+def in_context(positions: pd.DataFrame, areas: pd.DataFrame, condition: str) -> Figure:
+    """XE and matched dXE against the context from rows of `curves.in_context`, with bands, and the area under matched
+    dXE against ln K from `curves.areas`."""
+    with mpl.rc_context(STYLE):
+        caption = f"{condition}; bands and bars: pointwise {INTERVAL}; dashed: exact Bayes"
+        figure = titled_figure("Along the window: what is paid, and where", caption, (11.0, 8.0))
+        axes = figure.subplot_mosaic([["xe", "xe"], ["dxe", "area"]], height_ratios=[1, 1.05])
+        ks = sorted(set(positions["k"]))
+        colours = dict(zip(ks, mpl.colormaps["viridis"](np.linspace(0.05, 0.85, max(len(ks), 2))), strict=False))
+        for k, curve in positions.groupby("k"):
+            label = f"K = {k} (n = {curve['num_runs'].iloc[0]})"
+            _draw_curve(axes["xe"], curve, "xe", colours[k], label)
+            if k > 1:
+                label = f"K = {k} (n = {curve['num_matched'].iloc[0]})"
+                _draw_curve(axes["dxe"], curve, "dxe", colours[k], label)
+        axes["dxe"].axhline(0.0, color=MUTED, linewidth=1.0)
+        for name, unit, title in (("xe", XE_UNIT, "XE"), ("dxe", DXE_UNIT, "Matched ΔXE")):
+            _context_axis(axes[name])
+            axes[name].set_ylabel(unit)
+            axes[name].set_title(f"{title} by context")
+            _legend_or_note(axes[name], "no matched run")
+        _draw_areas(axes["area"], areas)
+        return figure
+
+
+def decomposition(parts: pd.DataFrame, condition: str) -> Figure:
+    """The parts of matched dXE from rows of `decomposition.decompose`: bars beside one another for each K, with
+    intervals, the seeds that each rests on, and a cross where a part is missing."""
+    with mpl.rc_context(STYLE):
+        caption = f"{condition}; {INTERVAL.replace('runs', 'seeds')}; × missing; number of seeds at each bar"
+        figure = titled_figure("What matched ΔXE is made of", caption, (11.0, 5.4))
+        axes = figure.subplots()
+        axes.axhline(0.0, color=MUTED, linewidth=1.0, zorder=3)
+        ks = sorted(set(parts["k"]))
+        for number, (name, colour) in enumerate(_PART_COLOURS.items()):
+            rows = parts[parts["part"] == name]
+            x = np.array([ks.index(k) for k in rows["k"]]) + (number - 2) * _BAR * 1.1
+            _draw_part(axes, x, rows, colour, _PART_LABELS[name])
+        bounds = parts[parts["bound"].notna()]
+        x = np.array([ks.index(k) for k in bounds["k"]]) - _BAR * 1.1
+        half = _BAR * 0.75
+        axes.hlines(
+            bounds["bound"], x - half, x + half, color=BOUND, linestyle=":", linewidth=2, label="bound ln K / T"
+        )
+        axes.set_xticks(range(len(ks)), [f"K = {k}" for k in ks])
+        axes.grid(axis="x", visible=False)
+        axes.set_ylabel(DXE_UNIT)
+        bound, *others = axes.get_legend_handles_labels()[0]
+        axes.legend(handles=[*others, bound], ncols=2)
+        return figure
+
+
+def components(contrasts: pd.DataFrame, condition: str) -> Figure:
+    """A forest plot of `Findings.contrasts`: each component's dXE at the largest K; filled where Holm's p < 0.05."""
+    with mpl.rc_context(STYLE):
+        rows = contrasts.sort_values("value").reset_index(drop=True)
+        caption = f"{condition}; {INTERVAL}; filled: Holm-adjusted p < 0.05"
+        title = f"Each component at K = {rows['k'].iloc[0]:.0f} against a model of it alone"
+        figure = titled_figure(title, caption, (7.4, 1.9 + 0.34 * len(rows)))
+        axes = figure.subplots()
+        axes.axvline(0.0, color=MUTED, linewidth=1.0)
+        for y, row in rows.iterrows():
+            bar = _half_widths(rows.loc[[y]], "value")
+            face = MEASURED if row["p_holm"] < 0.05 else "white"
+            look = {"color": MEASURED, "marker": "o", "markersize": 7, "markerfacecolor": face, **_ERROR_BAR}
+            axes.errorbar(row["value"], y, xerr=bar, **look)
+        axes.set_yticks(range(len(rows)), [f"{row.component} (n = {row.num_runs})" for row in rows.itertuples()])
+        for label in axes.get_yticklabels():
+            label.set_parse_math(False)
+        axes.set_ylim(-0.6, len(rows) - 0.4)
+        axes.set_xlabel(DXE_UNIT)
+        return figure
+
+
+def size(sizes: pd.DataFrame, caption: str) -> Figure:
+    """XE from rows of `science.by_size`: against K by model size, and against non-embedding parameters by K."""
+    with mpl.rc_context(STYLE):
+        figure = titled_figure("Model size", f"{caption}; {INTERVAL}", (11.0, 5.0))
+        by_k, by_params = figure.subplots(1, 2)
+        ordered = sizes.sort_values(["params_non_embedding", "k"])
+        colours = mpl.colormaps["viridis"](np.linspace(0.05, 0.85, max(ordered["size"].nunique(), 2)))
+        for colour, (name, rows) in zip(colours, ordered.groupby("size", sort=False), strict=False):
+            _draw_interval(by_k, rows["k"], rows, "xe", color=colour, label=name)
+        _k_axis(by_k, dict.fromkeys(sorted(set(ordered["k"]))))
+        by_k.legend(title="model size", ncols=3, loc="upper center")
+        colours = mpl.colormaps["plasma"](np.linspace(0.05, 0.8, max(ordered["k"].nunique(), 2)))
+        for colour, (k, rows) in zip(colours, ordered.groupby("k"), strict=False):
+            _draw_interval(by_params, rows["params_non_embedding"], rows, "xe", color=colour, label=f"K = {k}")
+        by_params.set_xscale("log")
+        by_params.set_xlabel("non-embedding parameters")
+        by_params.legend(ncols=3, loc="upper center")
+        for axes in (by_k, by_params):
+            axes.set_ylabel(XE_UNIT)
+            axes.margins(y=0.2)
+        return figure
+
+
+def _draw_interval(axes: Axes, x: pd.Series, rows: pd.DataFrame, name: str, **look: object) -> None:
+    """A line through means with the bars `low` to `high`; an infinite interval has no bar."""
+    if len(rows):
+        axes.errorbar(x, rows[name], yerr=_half_widths(rows, name), **_MARKER, **_ERROR_BAR, **look)
+
+
+def _half_widths(rows: pd.DataFrame, name: str) -> np.ndarray:
+    """The lengths (2, N) of error bars down and up, NaN where the interval is not finite."""
+    lengths = np.stack([rows[name] - rows["low"], rows["high"] - rows[name]]).astype(float)
+    return np.where(np.isfinite(lengths), lengths, np.nan)
+
+
+def _draw_curve(axes: Axes, curve: pd.DataFrame, name: str, colour: np.ndarray, label: str) -> None:
+    """A mean over runs with its band, and the exact curve dashed; nothing where there is no run."""
+    if curve[name].isna().all():
+        return
+    context = curve["position"] + 1
+    axes.plot(context, curve[name], color=colour, linewidth=1.8, label=label)
+    axes.plot(context, curve[f"bayes_{name}"], color=colour, linewidth=1.0, linestyle=(0, (4, 2)))
+    axes.fill_between(context, curve[f"{name}_low"], curve[f"{name}_high"], color=colour, alpha=0.12, linewidth=0)
+
+
+def _context_axis(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.margins(x=0.02)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_xlabel("context (tokens before the predicted one, BOS included)")
+
+
+def _draw_areas(axes: Axes, areas: pd.DataFrame) -> None:
+    """The area under matched dXE against ln K: an ideal learner stays on or below the diagonal."""
+    axes.axhline(0.0, color=MUTED, linewidth=1.0)
+    if len(areas):
+        end = float(areas["ln_k"].max()) * 1.08
+        axes.plot([0, end], [0, end], color=BOUND, linestyle=":", label="bound ln K")
+        _draw_interval(axes, areas["ln_k"], areas, "area", color=MEASURED, label="model", zorder=4)
+        axes.plot(areas["ln_k"], areas["bayes_area"], label="exact Bayes", **_EXACT_LINE)
+        axes.set_xticks(areas["ln_k"], [f"ln {k}" for k in areas["k"]])
+    axes.set_title("Area under matched ΔXE, all positions")
+    axes.set_xlabel("ln K (nats)")
+    axes.set_ylabel("area (nats a window)")
+    _legend_or_note(axes, "no matched run")
+
+
+def _draw_part(axes: Axes, x: np.ndarray, rows: pd.DataFrame, colour: str, label: str) -> None:
+    bars = {"color": colour, "width": _BAR, "label": label, "zorder": 2}
+    axes.bar(x, rows["value"], yerr=_half_widths(rows, "value"), ecolor="#333333", capsize=3, **bars)
+    for place, row in zip(x, rows.to_dict("records"), strict=True):
+        if np.isnan(row["value"]):
+            axes.plot(place, 0.0, marker="x", color=colour, markersize=8, markeredgewidth=2, zorder=5)
+        else:
+            ends = [value for value in (row["value"], row["high"], row["bound"], 0.0) if np.isfinite(value)]
+            offset = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center", "fontsize": 8}
+            axes.annotate(str(row["num_seeds"]), (place, max(ends)), color=MUTED, **offset)
+
+
+def _k_axis(axes: Axes, num_runs: dict[int, int | None]) -> None:
+    """log2 K, with a tick for each K and the runs that its mean rests on."""
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(list(num_runs), [_k_tick(k, n) for k, n in num_runs.items()])
+    axes.set_xlabel("K, number of components (log₂ scale)")
+
+
+def _k_tick(k: int, num_runs: int | None) -> str:
+    if num_runs is None:
+        return str(k)
+    return f"{k}\nn = {num_runs}" if num_runs else f"{k}\nmissing"
+
+
+def _legend_or_note(axes: Axes, note: str) -> None:
+    """The legend, or in an empty panel why it is empty."""
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend()
+    else:
+        axes.text(0.5, 0.5, note, transform=axes.transAxes, ha="center", va="center", color=MUTED)
