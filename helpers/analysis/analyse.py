@@ -10,7 +10,7 @@ from helpers.analysis.report import save_report
 from helpers.analysis.results import Results, load_results
 from helpers.analysis.science import figure_suffix, save_science, science_of
 from helpers.data.token_cache import open_cache
-from helpers.storage import Storage
+from helpers.storage import Storage, is_name
 
 SIGMA_NOTE = "± is the sample standard deviation over seeds; `-` means that there is no such number, or one seed only."
 SAME_NOTE = (
@@ -44,7 +44,8 @@ def analyse(storage: Storage, study: str) -> list[Path]:
 def save_dataset(storage: Storage, results: Results, lines: dict[str, RunLine]) -> list[Path]:
     """Tables and figures about the papers of the main condition, where their cache is in the storage."""
     runs = results.runs_of(results.conditions[0])
-    cache = open_cache(storage, lines[runs["run_id"].iloc[0]]["provenance"]["cache_id"])
+    cache_id = lines[runs["run_id"].iloc[0]]["provenance"].get("cache_id")
+    cache = open_cache(storage, cache_id) if is_name(cache_id) else None
     return analyse_dataset(storage, cache, results, int(runs["window_tokens"].iloc[0])) if cache else []
 
 
