@@ -40,7 +40,6 @@ from helpers.config import RunConfig
 from helpers.data.fetch_arxiv import cache_id, ensure_cache
 from helpers.data.token_cache import open_cache, verify_cache
 from helpers.evaluation.result_file import read_result
-from helpers.overrides import apply_overrides
 from helpers.seals import read_sealed
 from helpers.storage import Storage
 from helpers.training import train_single_k as training
@@ -48,18 +47,8 @@ from helpers.training.checkpoints import load_snapshot, snapshots
 from helpers.training.events import Event, Notice
 from helpers.training.metrics import metrics_path, read_metrics
 from helpers.training.state import TrainState
+from tests.small_run import CONFIG
 
-# Dropout and gradient accumulation on, a checkpoint at every log: every state that a resume could lose is in play.
-CONFIG = apply_overrides(
-    RunConfig(k=2, seed=1),
-    (
-        "model.size=tiny", "train.steps=40", "train.batch_size=8", "train.warmup_steps=4", "train.peak_lr=3e-3",
-        "train.precision=fp32", "eval.windows_per_component=8", "data.synthetic.papers_per_component=8",
-        "data.synthetic.paper_tokens=300", "execution.micro_batch=4", "execution.threads=1",
-        "execution.log_every_steps=5", "execution.checkpoint_every_minutes=0", "execution.trackers=",
-        "execution.snapshot_every_steps=20",
-    ),
-)  # fmt: skip
 EXACT_METRICS = ("step", "tokens", "loss", "lr", "grad_norm")
 RANDOM_TIME = "at a random time, from outside"
 MOST_KILLS = 4

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from test_faults import BEGUN, CONFIG, DONE, FETCHED, TRAINED, begin, notices, numbers, tree
 
 from helpers.config import DataConfig
 from helpers.data import token_cache
@@ -24,6 +23,7 @@ from helpers.overrides import apply_overrides
 from helpers.storage import Storage
 from helpers.training.train_single_k import train_single_k
 from helpers.verify import verify_storage
+from tests.test_faults import BEGUN, CONFIG, DONE, FETCHED, TRAINED, begin, notices, numbers, tree
 
 OTHER = apply_overrides(CONFIG, ["data.synthetic.seed=1", "data.synthetic.paper_tokens=299", "train.peak_lr=1e-3"])
 """Another run, on another cache: a file of it in the place of one of ours has a right seal and a wrong owner."""

@@ -11,9 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from faults import ERRORS, SHORT, Fault, Mount, faulty, lagging
-from test_train import CONFIG as LONGER
-from test_train import OVERRIDES, Interrupted, interrupt_at, numbers
 
 from helpers.config import RunConfig
 from helpers.data import token_cache
@@ -27,6 +24,9 @@ from helpers.training import checkpoints
 from helpers.training.events import Logged, Notice, Saved, Started
 from helpers.training.train_single_k import train_single_k
 from helpers.verify import verify_storage
+from tests.faults import ERRORS, SHORT, Fault, Mount, faulty, lagging
+from tests.small_run import CONFIG as LONGER
+from tests.small_run import OVERRIDES, Interrupted, interrupt_at, numbers
 
 SHORTER = (
     "train.steps=12", "train.warmup_steps=2", "eval.windows_per_component=4", "execution.log_every_steps=2",

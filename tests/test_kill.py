@@ -16,7 +16,7 @@ from helpers.storage import Storage
 from helpers.training import train_single_k as training
 from helpers.training.checkpoints import load_newest_checkpoint, save_checkpoint
 from helpers.training.state import TrainState, new_state, restore, to_checkpoint, train_step
-from tests.test_train import CONFIG, OVERRIDES, numbers, prepare
+from tests.small_run import CONFIG, OVERRIDES, numbers, prepare
 from tests.test_window_order import UNEVEN, dataset
 
 ROOT = Path(__file__).parents[1]

@@ -17,7 +17,6 @@ from simulated_results import (
     simulate_grid,
     write_run,
 )
-from test_analysis import rewrite_run_line
 
 from helpers.analysis import latex, report_methods, tables
 from helpers.analysis import report_words as words
@@ -28,6 +27,7 @@ from helpers.analysis.report_design import missing_baselines, seed_deviation
 from helpers.analysis.results import load_results
 from helpers.analysis.statistics import Equivalence, Estimate
 from helpers.storage import Storage, publish_bytes, publish_text
+from tests.test_analysis import rewrite_run_line
 
 HOSTILE = "<script>alert(1)</script>"
 HOSTILE_SOURCE = 'papers/"><img src=x onerror=alert(1)>&amp;'

@@ -4,13 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
-from test_faults import BEGUN, CONFIG, DONE, begin, tree
 
 from helpers.__main__ import main
 from helpers.data.fetch_arxiv import cache_id
 from helpers.evaluation.result_file import Result, read_result, write_result
 from helpers.storage import Storage
 from helpers.verify import verify_storage
+from tests.test_faults import BEGUN, CONFIG, DONE, begin, tree
 
 
 def verify(root: Path, capsys: pytest.CaptureFixture) -> tuple[int, list[str]]:

@@ -5,7 +5,6 @@ between K is not a difference in the amount of text; `full` gives every paper of
 """
 
 import functools
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from helpers.config import ARXIV_COMPONENTS, RunConfig
-from helpers.data.counter_rng import Stream, permutation
+from helpers.data.counter_rng import Stream, permutation, salt_of
 from helpers.data.token_cache import TokenCache
 
 
@@ -166,8 +165,7 @@ def take(pool: Pool, quota: int, window_tokens: int, *, seed: int, component: st
     """
     if quota < window_tokens:
         raise ValueError(f"component {component!r} would give {quota} tokens, less than a window; use fewer components")
-    name_key = int.from_bytes(hashlib.sha256(component.encode()).digest()[:8], "big")
-    order = permutation(seed, Stream.ALLOCATION, len(pool.paper), salt=name_key)
+    order = permutation(seed, Stream.ALLOCATION, len(pool.paper), salt=salt_of(component))
     paper, length = pool.paper[order], pool.length[order].copy()
     count = int(np.searchsorted(length.cumsum(), quota)) + 1
     paper, length = paper[:count], length[:count]

@@ -4,6 +4,7 @@ Philox4x64 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") m
 to random bits. Only its raw words are used, which NumPy keeps the same in every version.
 """
 
+import hashlib
 from enum import IntEnum
 
 import numpy as np
@@ -19,6 +20,11 @@ class Stream(IntEnum):
     EVALUATION = 5
     WEIGHTS = 6
     DROPOUT = 7
+
+
+def salt_of(name: str) -> int:
+    """A 64-bit salt that names a component, whatever its place among the others."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
 
 
 def words(seed: int, stream: Stream, count: int, *, counter: int = 0, salt: int = 0) -> np.ndarray:

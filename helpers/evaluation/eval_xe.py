@@ -7,7 +7,6 @@ on the very same windows stand beside.
     python -m helpers eval --run RUN_ID --step 50000 --storage outputs
 """
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import torch
 from helpers.config import SYNTHETIC_SOURCE, RunConfig
 from helpers.data import synthetic
 from helpers.data.components import JoinedPools, Selection, component_pools, select
-from helpers.data.counter_rng import Stream, words
+from helpers.data.counter_rng import Stream, salt_of, words
 from helpers.data.token_cache import TokenCache, flat_tokens, open_cache
 from helpers.data.window_dataset import read_windows
 from helpers.data.window_order import Windows, draw_windows
@@ -95,8 +94,7 @@ def evaluation_windows(config: RunConfig, cache: TokenCache, component: str) -> 
     """The windows of one component: a function of the cache and `config.eval`, the same for every K and seed."""
     pools = component_pools(config, cache, config.eval.split, seed=config.eval.seed)
     count = config.eval.windows_per_component
-    salt = int.from_bytes(hashlib.sha256(component.encode()).digest()[:8], "big")
-    words_B2 = words(config.eval.seed, Stream.EVALUATION, 2 * count, salt=salt).reshape(count, 2)
+    words_B2 = words(config.eval.seed, Stream.EVALUATION, 2 * count, salt=salt_of(component)).reshape(count, 2)
     joined = JoinedPools.of([pools[component]])
     return draw_windows(joined, np.zeros(count, dtype=np.int64), words_B2, config.data.window_tokens)
 
