@@ -12,7 +12,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 # Seed document, section 0, in its order. The Hub data set numbers them differently: labels are mapped by name.
 ARXIV_COMPONENTS = (
@@ -21,6 +21,11 @@ ARXIV_COMPONENTS = (
 ARXIV_SOURCE = "arxiv"
 SYNTHETIC_SOURCE = "synthetic"
 PYTHIA_TOKENIZER = "EleutherAI/pythia-70m"
+
+PythiaSize = Literal["tiny", "14m", "31m", "70m", "160m", "410m"]
+GptSize = Literal[
+    "gpt-10k", "gpt-30k", "gpt-100k", "gpt-300k", "gpt-1m", "gpt-3m", "gpt-10m", "gpt-17m", "gpt-30m", "gpt-85m",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +53,8 @@ class DataConfig:
     """Which papers, and how windows are drawn from them."""
 
     source: str = SYNTHETIC_SOURCE
-    """`arxiv` (the Hub), `synthetic`, or a path to Parquet/JSONL files with columns text and label."""
+    """`arxiv` or `tinystories` (the Hub), `synthetic`, or a path: to Parquet/JSONL files with columns text and label,
+    or to a .txt file of stories with <|endoftext|> between them."""
     tokenizer: str = PYTHIA_TOKENIZER
     """A Hub name, a path to a tokenizer.json, or `train:N` (BPE of N tokens); unused by the synthetic source."""
     max_papers_per_component: int | None = None
@@ -69,33 +75,46 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """A GPT-NeoX model with a published Pythia shape, randomly initialised."""
+    """A randomly initialised decoder; its size implies its family."""
 
-    size: Literal["tiny", "14m", "31m", "70m", "160m", "410m"] = "70m"
+    size: PythiaSize | GptSize = "70m"
+    """A published Pythia shape (GPT-NeoX), named by all its parameters, or a decoder of the activation study, named
+    by those that are no embedding."""
+    activation: Literal["gelu", "swiglu"] = "gelu"
+    """Of the feed-forward layers; a Pythia has gelu."""
     dropout: float = 0.1
     """In hidden states and in attention."""
     max_context_tokens: int = 128
 
+    @property
+    def family(self) -> Literal["pythia", "gpt"]:
+        return "gpt" if self.size in get_args(GptSize) else "pythia"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Seed document, section 4. Exactly one of steps, tokens and epochs sets the length."""
+    """Seed document, section 4. Exactly one of steps, tokens, epochs and tokens_per_parameter sets the length."""
 
     batch_size: int = 256
     """Windows a step over all processes and micro-batches."""
     steps: int | None = 100_000
     tokens: int | None = None
-    """Training tokens; with it, steps is None."""
+    """Training tokens; with it, the other lengths are None."""
     epochs: float | None = None
-    """Passes over the selected train set; needs `data.sampling=epoch`, and steps and tokens are None."""
+    """Passes over the selected train set; needs `data.sampling=epoch`, and the other lengths are None."""
+    tokens_per_parameter: float | None = None
+    """Training tokens as a multiple of the non-embedding parameters: 20 is D = 20 N of Hoffmann et al. 2022."""
     peak_lr: float = 2e-4
+    lr_at_width: int | None = None
+    """The d_model that `peak_lr` is for: a model of width d has peak_lr * lr_at_width / d, as hidden matrices under Adam
+    want it (Yang et al. 2022, arXiv 2203.03466, table 3). None: peak_lr at every width."""
     min_lr_ratio: float = 0.1
     warmup_steps: int = 1_000
     beta1: float = 0.9
     beta2: float = 0.95
     epsilon: float = 1e-8
     weight_decay: float = 0.1
-    """On matrices; biases and norms are not decayed."""
+    """On matrices; biases and norms are not decayed, nor are the embeddings of a gpt size."""
     clip_norm: float = 1.0
     precision: Literal["fp16", "bf16", "fp32"] = "fp16"
     """What a GPU uses; a CPU trains in fp32 and says so."""
@@ -167,12 +186,20 @@ class RunConfig:
             del data["tokenizer"], data["max_papers_per_component"]
         else:
             del data["synthetic"]
+        # Where a setting has no say it is left out, so that a run from before there was that setting keeps its name.
+        if self.model.family == "pythia":
+            del science["model"]["activation"]
+        for name in ("tokens_per_parameter", "lr_at_width"):
+            if getattr(self.train, name) is None:
+                del science["train"][name]
         return science
 
     @property
     def run_id(self) -> str:
         """A readable name that ends in a hash of `science`; safe as a file name on every system."""
-        words = [self.study, Path(self.data.source).stem, self.model.size, f"k{self.k}", f"s{self.seed}"]
+        words = [self.study, Path(self.data.source).stem, self.model.size]
+        words += [self.model.activation] if self.model.family == "gpt" else []
+        words += [f"k{self.k}", f"s{self.seed}"]
         words += ["-".join(self.data.components)] if self.data.components else []
         words += ["shuffle"] if self.data.shuffle_labels else []
         digest = hashlib.sha256(canonical_json(self.science()).encode()).hexdigest()
@@ -197,7 +224,7 @@ def portable_name(name: str) -> str:
 
 def is_path(name: str) -> bool:
     """Whether a tokenizer is a local file rather than a Hub name, by its spelling alone."""
-    return name.startswith((".", "/", "~")) or name.endswith((".json", ".jsonl", ".parquet"))
+    return name.startswith((".", "/", "~")) or name.endswith((".json", ".jsonl", ".parquet", ".txt"))
 
 
 def file_name(word: str) -> str:
@@ -217,20 +244,20 @@ def _validate(config: RunConfig) -> None:
     _require(len(set(names)) == len(names), "data.components", names, "each name once")
     limit = data.max_papers_per_component
     _require(limit is None or limit >= 1, "data.max_papers_per_component", limit, "none or at least 1")
-    lengths = [train.steps, train.tokens, train.epochs]
-    given = [length for length in lengths if length is not None]
-    _require(
-        len(given) == 1 and given[0] > 0,
-        "train.steps, train.tokens, train.epochs", lengths, "exactly one above 0 and the others none",
-    )  # fmt: skip
+    _validate_length(train)
     _require(
         train.epochs is None or data.sampling == "epoch", "train.epochs", train.epochs, "none, or data.sampling=epoch"
     )
     for name in ("batch_size", "peak_lr", "epsilon", "clip_norm"):
         _require(getattr(train, name) > 0, f"train.{name}", getattr(train, name), "a number above 0")
+    width = train.lr_at_width
+    _require(width is None or width >= 1, "train.lr_at_width", width, "none, or a d_model such as 256")
     _require(train.warmup_steps >= 0, "train.warmup_steps", train.warmup_steps, "0 or more")
     _require(train.divergence_factor > 1, "train.divergence_factor", train.divergence_factor, "2.0")
-    _require(0 <= config.model.dropout < 1, "model.dropout", config.model.dropout, "0.1")
+    model = config.model
+    _require(0 <= model.dropout < 1, "model.dropout", model.dropout, "0.1")
+    legal = f"gelu with model.size = {model.size}, or a gpt size such as model.size=gpt-10m"
+    _require(model.family == "gpt" or model.activation == "gelu", "model.activation", model.activation, legal)
     windows = config.eval.windows_per_component
     _require(windows >= 2, "eval.windows_per_component", windows, "1024")
     for name in (
@@ -249,6 +276,17 @@ def _validate(config: RunConfig) -> None:
     _require(synthetic.num_symbols >= 2, "data.synthetic.num_symbols", synthetic.num_symbols, "32")
     _require(0 <= synthetic.persistence < 1, "data.synthetic.persistence", synthetic.persistence, "0.5")
     _require(synthetic.concentration > 0, "data.synthetic.concentration", synthetic.concentration, "1.0")
+
+
+def _validate_length(train: TrainConfig) -> None:
+    names = ("steps", "tokens", "epochs", "tokens_per_parameter")
+    given = [getattr(train, name) for name in names if getattr(train, name) is not None]
+    _require(
+        len(given) == 1 and given[0] > 0,
+        ", ".join(f"train.{name}" for name in names),
+        [getattr(train, name) for name in names],
+        "exactly one above 0 and the others none",
+    )
 
 
 def _require(holds: bool, name: str, value: Any, legal: str) -> None:

@@ -65,6 +65,12 @@ def from_json(kind: type, value: Any, where: str = "config") -> Any:
     return kind(**loaded)
 
 
+def replace_field(config: Any, path: str, value: Any) -> Any:
+    """`config` with the field `a.b` replaced by a value of its type."""
+    name, _, rest = path.partition(".")
+    return dataclasses.replace(config, **{name: replace_field(getattr(config, name), rest, value) if rest else value})
+
+
 def _replace(config: Any, changes: dict[str, Any]) -> Any:
     nested = {
         name: _replace(getattr(config, name), change) if isinstance(change, dict) else change

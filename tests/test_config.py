@@ -36,6 +36,9 @@ def test_overrides_of_every_kind() -> None:
         ("data.shuffle_labels=yes", "expected true or false"),
         ("k=0", "k = 0 is not possible; use a number of components from 1 up"),
         ("train.tokens=100", "exactly one above 0"),
+        ("train.tokens_per_parameter=20", "train.epochs, train.tokens_per_parameter = .* exactly one above 0"),
+        ("model.activation=relu", "expected one of gelu, swiglu"),
+        ("model.activation=swiglu", "use gelu with model.size = 70m, or a gpt size such as model.size=gpt-10m"),
         ("data.window_tokens=200", "at most model.max_context_tokens = 128"),
         ("data.components=a,a", "each name once"),
         ("model.dropout=1", "model.dropout = 1.0 is not possible"),
@@ -64,6 +67,17 @@ def test_execution_is_not_hashed_and_everything_else_is() -> None:
         "eval.seed=1", "eval.windows_per_component=512", "data.shuffle_labels=true", "train.precision=bf16",
     ):  # fmt: skip
         assert apply_overrides(config, [override]).run_id != config.run_id, override
+
+
+def test_the_settings_of_a_gpt_are_hashed() -> None:
+    gpt = apply_overrides(RunConfig(), ["model.size=gpt-10k", "train.steps=none", "train.tokens_per_parameter=20"])
+    for override in ("model.activation=swiglu", "train.tokens_per_parameter=21"):
+        assert apply_overrides(gpt, [override]).run_id != gpt.run_id, override
+
+
+def test_a_run_keeps_its_name_when_others_gain_a_setting() -> None:
+    """Storages hold runs of this name, from before there was an activation or a length in tokens a parameter."""
+    assert RunConfig().run_id == "ergodic-synthetic-70m-k1-s0-0748a6281e"
 
 
 def test_the_place_of_a_source_is_not_its_name() -> None:
@@ -115,3 +129,5 @@ def test_file_names_are_safe_whatever_the_word(word: str) -> None:
 def test_run_ids_are_readable() -> None:
     config = apply_overrides(RunConfig(k=1, seed=2), ["data.source=arxiv", "data.components=cs.CV"])
     assert config.run_id.startswith("ergodic-arxiv-70m-k1-s2-cs.CV-")
+    gpt = apply_overrides(RunConfig(k=1, seed=2), ["model.size=gpt-10k"])
+    assert gpt.run_id.startswith("ergodic-synthetic-gpt_10k-gelu-k1-s2-")

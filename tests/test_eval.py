@@ -24,7 +24,7 @@ from helpers.evaluation.eval_xe import (
     summarise,
 )
 from helpers.evaluation.result_file import Result, read_result, write_result
-from helpers.models.pythia import build_model
+from helpers.models.language_model import build_model
 from helpers.overrides import apply_overrides
 from helpers.storage import Storage
 from helpers.training.loss import WindowModel

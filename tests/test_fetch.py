@@ -187,6 +187,14 @@ def test_cache_id_follows_what_decides_the_tokens_alone() -> None:
     assert cache_id(dataclasses.replace(synthetic, tokenizer="gpt2")) == cache_id(synthetic)
 
 
+def test_caches_that_are_there_keep_their_names(tmp_path: Path) -> None:
+    """Names from before the pipeline knew stories: another name would build the same cache again."""
+    local = DataConfig(source=str(write_papers(tmp_path / "papers")), tokenizer="train:300")
+    assert cache_id(local) == "local-train_300-d6a64fc45e"
+    assert cache_id(DataConfig(source="arxiv")) == "arxiv-pythia_70m-f9e655573f"
+    assert cache_id(DataConfig()) == "synthetic-c3c2b1c890"
+
+
 # Tokenizers
 
 

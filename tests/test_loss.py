@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers.config import ModelConfig
 from helpers.data.window_dataset import NO_LOSS
-from helpers.models.pythia import build_model
+from helpers.models.language_model import build_model
 from helpers.training.loss import CHUNK_LOGITS, WindowModel, summed_cross_entropy
 
 BOS = 40

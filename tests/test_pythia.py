@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from helpers.config import ModelConfig
-from helpers.models.pythia import build_model
+from helpers.models.language_model import build_model
 from helpers.models.shapes import count_parameters, embedding_rows, flops_per_token
 
 PYTHIA_TOKENS = 50_277

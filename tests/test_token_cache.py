@@ -255,6 +255,7 @@ def test_large_vocabularies_take_uint32(storage: Storage) -> None:
 def test_parts_are_bounded_in_papers_and_characters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_writer, "PART_CHARS", 10)
     assert part_ranges(17) == [range(0, 8), range(8, 16), range(16, 17)]
+    assert part_ranges(17, part_papers=12) == [range(0, 12), range(12, 17)]
     lengths = np.array([4, 6, 1, 50, 3, 3, 3, 3])
     assert part_ranges(8, lengths) == [range(0, 2), range(2, 3), range(3, 4), range(4, 7), range(7, 8)]
 

@@ -74,6 +74,18 @@ def test_a_run_consumes_exactly_its_tokens_for_every_k(sampling: str, num_tokens
         assert [windows.order.tokens_before(step) for step in range(len(batches) + 1)] == seen.tolist()
 
 
+@pytest.mark.parametrize("sampling", ["uniform", "epoch"])
+@pytest.mark.parametrize("multiple", [0.3, 1.05])
+def test_length_as_a_multiple_of_the_parameters(sampling: str, multiple: float) -> None:
+    """gpt-10k has one layer of width 28: 12 x 28^2 + 4 x 28, and 2 x 28 behind it."""
+    windows = dataset(
+        UNEVEN, f"data.sampling={sampling}", "model.size=gpt-10k", "train.batch_size=7", "train.steps=none",
+        f"train.tokens_per_parameter={multiple}", k=3,
+    )  # fmt: skip
+    seen = sum(windows.batch(step).num_tokens for step in range(windows.order.num_steps))
+    assert seen == round(multiple * 9_576)
+
+
 def test_epoch_visits_every_token_once() -> None:
     windows = dataset(UNEVEN, "data.sampling=epoch", "train.steps=none", "train.epochs=3", "train.batch_size=4", k=3)
     tokens = np.concatenate([windows.batch(step).tokens.ravel() for step in range(windows.order.num_steps)])

@@ -49,8 +49,11 @@ class SplitPapers:
     """The papers of one split, ready to be written."""
 
     num_papers: int
+    """As they are read; packed into longer ones, fewer are written."""
     read: Callable[[range], Iterator[Batch]]
     """The tokenised papers of a range of rows, the same at every call."""
+    part_papers: int | None = None
+    """A part holds at most so many; None: PART_PAPERS."""
     num_chars: np.ndarray | None = None
     """int64 [N], where papers may be long: a part ends before it holds more than PART_CHARS."""
     drops: Mapping[str, int] = field(default_factory=dict)
@@ -121,12 +124,13 @@ def _describe(new: NewCache) -> dict[str, Any]:
     }
 
 
-def part_ranges(num_papers: int, num_chars: np.ndarray | None = None) -> list[range]:
-    """The rows of each part: at most PART_PAPERS papers, and PART_CHARS characters where more than one paper."""
+def part_ranges(num_papers: int, num_chars: np.ndarray | None = None, part_papers: int | None = None) -> list[range]:
+    """The rows of each part: at most `part_papers`, and PART_CHARS characters where more than one paper."""
+    part_papers = part_papers or PART_PAPERS
     ends, papers, chars = [], 0, 0
     for row in range(num_papers):
         length = 0 if num_chars is None else int(num_chars[row])
-        if papers and (papers == PART_PAPERS or chars + length > PART_CHARS):
+        if papers and (papers == part_papers or chars + length > PART_CHARS):
             ends.append(row)
             papers, chars = 0, 0
         papers, chars = papers + 1, chars + length
@@ -145,7 +149,7 @@ def _write_split(
 ) -> tuple[pa.Table, list[dict[str, Any]]]:
     """The split's index rows and the manifest's entry of each part; parts that are whole already are kept."""
     index, parts = [], []
-    for number, rows in enumerate(part_ranges(papers.num_papers, papers.num_chars)):
+    for number, rows in enumerate(part_ranges(papers.num_papers, papers.num_chars, papers.part_papers)):
         name = f"{split}/part-{number:05d}.parquet"
         schema = _schema(dtype, {**identity, "split": split, "rows": [rows.start, rows.stop]})
         begun, in_part = bar.n, _index_rows(folder / name, split, schema)
@@ -157,7 +161,7 @@ def _write_split(
         bar.update(begun + len(rows) - bar.n)
         index.append(in_part)
         tokens = pa.compute.sum(in_part["num_tokens"]).as_py()
-        parts.append({"file": name, "rows": len(rows), "tokens": tokens, **_file_facts(folder / name)})
+        parts.append({"file": name, "rows": len(in_part), "tokens": tokens, **_file_facts(folder / name)})
     return pa.concat_tables(index), parts
 
 

@@ -15,6 +15,8 @@ from typing import Any
 from helpers.config import ARXIV_SOURCE, SYNTHETIC_SOURCE, DataConfig, canonical_json, file_name, is_path, to_json
 from helpers.data import local_files
 from helpers.data.cache_writer import write_cache
+from helpers.data.packing import packing_request
+from helpers.data.stories import TINYSTORIES_SOURCE, is_stories, story_identity
 from helpers.data.synthetic_papers import synthetic_papers
 from helpers.data.token_cache import MANIFEST, SPLITS, TokenCache, open_cache, read_manifest, wrong_sizes
 from helpers.data.tokenizers import tokenizer_identity, trained_tokens
@@ -40,12 +42,13 @@ def cache_request(data: DataConfig) -> dict[str, Any]:
     """Everything that decides the content of a cache, as JSON types."""
     if data.source == SYNTHETIC_SOURCE:
         return {"pipeline": _PIPELINE, "source": {"synthetic": to_json(data.synthetic)}}
-    return {
+    request = {
         "pipeline": _PIPELINE,
         "source": _source_identity(data.source),
         "max_papers_per_component": data.max_papers_per_component,
         "tokenizer": tokenizer_identity(data.tokenizer),
     }
+    return request | ({"packing": packing_request()} if is_stories(data.source) else {})
 
 
 def ensure_cache(
@@ -89,7 +92,7 @@ def _build(
 def _readable_words(data: DataConfig) -> list[str]:
     if data.source == SYNTHETIC_SOURCE:
         return ["synthetic"]
-    words = ["arxiv" if data.source == ARXIV_SOURCE else "local"]
+    words = [data.source if data.source in (ARXIV_SOURCE, TINYSTORIES_SOURCE) else "local"]
     if trained_tokens(data.tokenizer) is None and is_path(data.tokenizer):
         return words  # a file's own name says where it lies, not what it is
     return [*words, file_name(data.tokenizer.rsplit("/", 1)[-1])]
@@ -98,6 +101,8 @@ def _readable_words(data: DataConfig) -> list[str]:
 def _source_identity(source: str) -> dict[str, Any]:
     if source == ARXIV_SOURCE:
         return {"hub": "ccdv/arxiv-classification", "config": "no_ref"}
+    if is_stories(source):
+        return story_identity(source)
     return {"files": local_files.content_sha256(local_files.split_files(source))}
 
 

@@ -1,4 +1,4 @@
-"""Parquet and JSONL files on this machine: which file holds which split, and what identifies their content."""
+"""Parquet and JSONL files on this machine: which file holds which split; and what identifies a file's content."""
 
 import functools
 import os
@@ -19,7 +19,10 @@ def split_files(source: str) -> dict[str, list[Path]]:
     """
     place = Path(os.path.expanduser(source))
     if not place.exists():
-        raise ValueError(f"source = {source!r} does not exist; use arxiv, synthetic, or a folder of papers: {_EXAMPLE}")
+        raise ValueError(
+            f"source = {source!r} does not exist; use arxiv, synthetic, tinystories, a .txt file of stories, "
+            f"or a folder of papers: {_EXAMPLE}"
+        )
     kinds = [place.suffix] if place.is_file() else list(_KINDS)
     folder = place.parent if place.is_file() else place
     files = sorted(file for file in folder.iterdir() if file.suffix in kinds and _split_of(file))
@@ -45,8 +48,8 @@ def content_sha256(files: dict[str, list[Path]]) -> dict[str, list[str]]:
 
 
 def require_utf8(files: dict[str, list[Path]]) -> None:
-    """Raises ValueError with file and line where a JSONL file is not UTF-8 (a Parquet file is checked row by row)."""
-    for path in (path for paths in files.values() for path in paths if path.suffix == ".jsonl"):
+    """Raises ValueError with file and line where a text file is not UTF-8 (a Parquet file is checked row by row)."""
+    for path in (path for paths in files.values() for path in paths if path.suffix != ".parquet"):
         with open(path, "rb") as lines:
             for number, line in enumerate(lines, start=1):
                 try:

@@ -1,11 +1,12 @@
 """What every text source becomes: three splits whose rows read as (text, label name), with errors that name the row."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datasets import ClassLabel, Dataset, Features, IterableDataset
+from datasets import ClassLabel, Dataset, Features, IterableDataset, Value
 
 from helpers.data.token_cache import SPLITS
 
@@ -29,6 +30,8 @@ class PaperSplit:
     """The only names a label may have; None: any."""
     deleted: tuple[str, ...] = ()
     """Strings to delete from every text."""
+    drops: Mapping[str, int] = field(default_factory=dict)
+    """Rows of the source that are not among `rows`, by reason."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -106,6 +109,31 @@ def paper_splits(
                 deleted=deleted,
             )
     return splits
+
+
+def story_splits(
+    stories: Mapping[str, Iterable[Mapping[str, Any]]], *, component: str, cache_folder: Path, limit: int | None
+) -> dict[str, PaperSplit]:
+    """The stories of each split, rows with a column text, as papers of one component, kept in `cache_folder`.
+
+    White space around a story is no part of it. Blank stories, of which TinyStories has a few, are left out and
+    counted. With a `limit`, only the first so many rows of each split are read.
+    """
+    splits = {}
+    for name, rows in stories.items():
+        arguments = {"rows": rows, "component": component, "limit": limit}
+        features = Features({column: Value("string") for column in _COLUMNS})
+        read = Dataset.from_generator(
+            _walk_stories, features=features, cache_dir=str(cache_folder), gen_kwargs=arguments
+        )
+        told = read.filter(lambda texts: list(map(bool, texts)), input_columns="text", batched=True)
+        splits[name] = PaperSplit(name=name, rows=told, drops={"blank": len(read) - len(told)})
+    return splits
+
+
+def _walk_stories(rows: Iterable[Mapping[str, Any]], component: str, limit: int | None) -> Iterator[dict[str, str]]:
+    for row in itertools.islice(rows, limit):
+        yield {"text": row["text"].strip(), "label": component}
 
 
 def _require_columns(split: str, rows: Dataset | IterableDataset) -> None:

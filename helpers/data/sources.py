@@ -1,8 +1,8 @@
-"""Text sources: arXiv papers from the Hugging Face Hub, by whichever of four ways works, and local files.
+"""Text sources: arXiv papers and TinyStories from the Hugging Face Hub, and local files of papers or of stories.
 
 `ccdv/arxiv-classification` was published with a loading script, which `datasets` 4 no longer runs, and was converted
 since. Its `no_ref` form has the eleven label strings deleted from every text, so that a paper does not name its
-class. The chain tries the forms in which the data may be reachable, best first, and says what it tried.
+class. A chain tries the four forms in which it may be reachable, best first, and says what it tried.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,8 +14,8 @@ import datasets
 import datasets.exceptions
 
 from helpers.config import ARXIV_COMPONENTS, ARXIV_SOURCE
-from helpers.data import local_files
-from helpers.data.papers import PaperSplit, paper_splits
+from helpers.data import local_files, stories
+from helpers.data.papers import PaperSplit, paper_splits, story_splits
 from helpers.data.token_cache import SPLITS
 
 Report = Callable[[str], None]
@@ -81,7 +81,7 @@ class TextSource:
 
 
 def load_source(source: str, limit: int | None, cache_folder: Path, report: Report, load: Load | None) -> TextSource:
-    """The papers of `source`: `arxiv`, or a path. `limit`: only the first papers of each label and split.
+    """The papers of `source`: `arxiv`, `tinystories` or a path. `limit`: only the first of each label and split.
 
     Arrow files are kept in `cache_folder`. `load` stands in for `datasets.load_dataset`. Raises ValueError for a bad
     source and RuntimeError when the Hub cannot be read in any way.
@@ -89,6 +89,10 @@ def load_source(source: str, limit: int | None, cache_folder: Path, report: Repo
     load = load or datasets.load_dataset
     if source == ARXIV_SOURCE:
         loaded = load_arxiv(limit, cache_folder, report, load)
+    elif source == stories.TINYSTORIES_SOURCE:
+        loaded = load_tinystories(limit, cache_folder, load)
+    elif stories.is_stories(source):
+        loaded = load_story_file(source, limit, cache_folder)
     else:
         loaded = load_local(source, limit, cache_folder, load)
     for split in SPLITS:
@@ -121,6 +125,39 @@ def load_arxiv(limit: int | None, cache_folder: Path, report: Report, load: Load
         "Check the network and run again, or go on without the Hub: --source synthetic needs no download, and "
         "--source FOLDER reads your own train/validation/test files (Parquet or JSONL with columns text and label)."
     )
+
+
+def load_tinystories(limit: int | None, cache_folder: Path, load: Load) -> TextSource:
+    """TinyStories with the Hub's validation split as `test`, on which runs are evaluated; RuntimeError without it."""
+    try:
+        loaded = load(
+            path=stories.HUB_REPOSITORY,
+            revision=stories.HUB_REVISION,
+            cache_dir=str(cache_folder),
+            streaming=limit is not None,
+        )
+        splits = story_splits(
+            {"train": loaded["train"], "test": loaded["validation"]},
+            component=stories.TINYSTORIES_SOURCE,
+            cache_folder=cache_folder,
+            limit=limit,
+        )
+    except Exception as error:  # a loader fails in its own ways: network, schema, a full disk
+        raise RuntimeError(
+            f"{stories.HUB_REPOSITORY} could not be read from the Hub ({type(error).__name__}: {_reason(error)}). "
+            "Check the network and run again, or go on without the Hub: --source FILE.txt reads your own stories, "
+            f"with {stories.SEPARATOR} between them"
+        ) from error
+    return TextSource(origin=f"{stories.HUB_REPOSITORY}@{stories.HUB_REVISION[:7]}", splits=splits)
+
+
+def load_story_file(source: str, limit: int | None, cache_folder: Path) -> TextSource:
+    """The stories of a text file, split by `is_held_out`; ValueError for a file that cannot be read as stories."""
+    path = stories.story_file(source)
+    stories.require_stories(path)
+    rows = {split: stories.FileStories(path=path, split=split) for split in stories.FILE_SPLITS}
+    splits = story_splits(rows, component=stories.story_component(source), cache_folder=cache_folder, limit=limit)
+    return TextSource(origin=f"local file {path.name}", splits=splits)
 
 
 def load_local(source: str, limit: int | None, cache_folder: Path, load: Load) -> TextSource:

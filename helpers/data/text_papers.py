@@ -8,8 +8,10 @@ import numpy as np
 from helpers.config import ARXIV_COMPONENTS, DataConfig
 from helpers.data.cache_writer import Batch, NewCache, SplitPapers
 from helpers.data.cleaning import KeptPapers, clean
+from helpers.data.packing import PAPER_TOKENS, packed
 from helpers.data.papers import PaperSplit
 from helpers.data.sources import Load, Report, load_source
+from helpers.data.stories import is_stories
 from helpers.data.tokenizers import PaperTokenizer, load_tokenizer, train_tokenizer, trained_tokens
 
 # 32 papers of 16,000 tokens keep both cores busy in some 100 MB.
@@ -29,6 +31,10 @@ def text_papers(data: DataConfig, cache_folder: Path, report: Report, load: Load
     if tokenizer is None:
         report(f"training a BPE tokenizer of {num_tokens:,} tokens on the train split")
         tokenizer = train_tokenizer(num_tokens, _texts(source.splits["train"], cleaned.splits["train"].rows))
+    splits = {name: _tokenised(source.splits[name], kept, tokenizer) for name, kept in cleaned.splits.items()}
+    if is_stories(data.source):
+        report(f"the stories are packed into papers of {PAPER_TOKENS:,} tokens, an end-of-text token after each story")
+        splits = {name: packed(stories, name, tokenizer.bos_id) for name, stories in splits.items()}
     return NewCache(
         origin=source.origin,
         content_sha256=cleaned.content_sha256,
@@ -36,7 +42,7 @@ def text_papers(data: DataConfig, cache_folder: Path, report: Report, load: Load
         vocab_size=tokenizer.vocab_size,
         bos_id=tokenizer.bos_id,
         components=component_order({label for kept in cleaned.splits.values() for label in kept.labels}),
-        splits={name: _tokenised(source.splits[name], kept, tokenizer) for name, kept in cleaned.splits.items()},
+        splits=splits,
     )
 
 
@@ -59,4 +65,5 @@ def _tokenised(papers: PaperSplit, kept: KeptPapers, tokenizer: PaperTokenizer) 
             texts = list(_texts(papers, kept.rows[batch]))
             yield Batch(kept.paper_ids[batch], kept.labels[batch], tokenizer.encode(texts))
 
-    return SplitPapers(num_papers=len(kept.rows), read=read, num_chars=kept.num_chars, drops=kept.drops)
+    drops = {**papers.drops, **kept.drops}
+    return SplitPapers(num_papers=len(kept.rows), read=read, num_chars=kept.num_chars, drops=drops)

@@ -14,6 +14,7 @@ import numpy as np
 from helpers.config import RunConfig
 from helpers.data.components import JoinedPools, Selection
 from helpers.data.counter_rng import Stream, integers_below, permutation, words
+from helpers.models.shapes import count_non_embedding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,15 +155,23 @@ def draw_windows(pools: JoinedPools, component_B: np.ndarray, words_B2: np.ndarr
     )
 
 
+def training_tokens(config: RunConfig) -> int | None:
+    """Training tokens of a run, as far as its settings tell: None under `train.epochs`, which only its papers tell."""
+    train = config.train
+    if train.tokens is not None:
+        return train.tokens
+    if train.tokens_per_parameter is not None:
+        return round(train.tokens_per_parameter * count_non_embedding(config.model))
+    if train.steps is not None:
+        return train.steps * train.batch_size * config.data.window_tokens
+    return None
+
+
 def window_order(config: RunConfig, selection: Selection) -> WindowOrder:
     """The windows of a run. ValueError if its warm-up does not fit into its steps."""
-    train, data = config.train, config.data
-    if train.tokens is not None:
-        num_tokens = train.tokens
-    elif train.epochs is not None:
+    train, data, num_tokens = config.train, config.data, training_tokens(config)
+    if num_tokens is None:
         num_tokens = round(train.epochs * selection.unique_tokens)
-    else:
-        num_tokens = train.steps * train.batch_size * data.window_tokens
     order = (EpochOrder if data.sampling == "epoch" else UniformOrder)(
         selection=selection,
         window_tokens=data.window_tokens,

@@ -21,7 +21,7 @@ from helpers.data.token_cache import TokenCache, flat_tokens, open_cache
 from helpers.data.window_dataset import read_windows
 from helpers.data.window_order import Windows, draw_windows
 from helpers.evaluation.result_file import Result, read_result, write_result
-from helpers.models.pythia import build_model
+from helpers.models.language_model import build_model
 from helpers.overrides import from_json
 from helpers.storage import Storage
 from helpers.training.checkpoints import Tensors, load_snapshot

@@ -14,10 +14,11 @@ from helpers.config import DataConfig, RunConfig
 from helpers.data.components import select
 from helpers.data.fetch_arxiv import cache_id
 from helpers.data.token_cache import TokenCache, open_cache
-from helpers.data.window_order import window_order
+from helpers.data.window_order import training_tokens, window_order
 from helpers.grid.space import RunSpace, folder_bytes, needed_bytes, run_space, unpacked_bytes
 from helpers.grid.state import RunState, run_state
 from helpers.grid.text import aligned, count, duration, size
+from helpers.models.shapes import count_non_embedding, count_parameters, flops_per_token
 from helpers.storage import Storage
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class PlannedRun:
     """Training tokens of the whole run."""
     unique_tokens: int | None
     parameters: int | None
-    non_embedding: int | None
+    non_embedding: int
     flops: int | None
     seconds: float | None
     """Estimated time of the steps still to do."""
@@ -56,10 +57,7 @@ class PlannedRun:
 
     @property
     def role(self) -> str:
-        """What the run is for: the grid, a baseline on one named component, or the shuffle control."""
-        if self.config.data.shuffle_labels:
-            return "control"
-        return "baseline" if self.config.data.components else "grid"
+        return role_of(self.config)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +69,8 @@ class Plan:
     workers: int = 1
     """Runs in progress at once."""
     note: str = ""
+    power: str = ""
+    """What the grid could see, by `power.power_text`."""
 
     @property
     def pending(self) -> list[PlannedRun]:
@@ -105,12 +105,20 @@ class Plan:
     def __str__(self) -> str:
         rows = [_cells(run) for run in self.runs]
         table = aligned(list(rows[0]), [list(row.values()) for row in rows])
-        return "\n\n".join(part for part in (table, _totals(self), self.note) if part)
+        return "\n\n".join(part for part in (table, _totals(self), self.power, self.note) if part)
+
+
+def role_of(config: RunConfig) -> str:
+    """What a run is for: the grid, a baseline on one named component, or the shuffle control."""
+    if config.data.shuffle_labels:
+        return "control"
+    return "baseline" if config.data.components else "grid"
 
 
 def plan_grid(
-    configs: Iterable[RunConfig], storage: Storage, *, measure: Measure | None = None, note: str = "", workers: int = 1
-) -> Plan:
+    configs: Iterable[RunConfig], storage: Storage, *,
+    measure: Measure | None = None, note: str = "", power: str = "", workers: int = 1,
+) -> Plan:  # fmt: skip
     """The plan of `configs`, without a download. ValueError if runs differ in training tokens, or one cannot be."""
     find_cache = functools.cache(lambda data: open_cache(storage, cache_id(data)))
     tokens_per_s = functools.cache(lambda config, vocab_size: measure(config, vocab_size)) if measure else None
@@ -128,6 +136,7 @@ def plan_grid(
         unpacked_bytes=sum(unpacked.values()),
         workers=workers,
         note=note,
+        power=power,
     )
     _check_equal_tokens(plan)
     return plan
@@ -140,12 +149,11 @@ def plan_run(
     state = run_state(config, storage)
     if cache is None:
         steps, tokens = _length_without_papers(config)
-        unknown = dict.fromkeys(
-            ("components", "unique_tokens", "parameters", "non_embedding", "flops", "seconds", "space")
+        unknown = dict.fromkeys(("components", "unique_tokens", "parameters", "flops", "seconds", "space"))
+        non_embedding = count_non_embedding(config.model)
+        return PlannedRun(
+            config=config, state=state, steps=steps, tokens=tokens, non_embedding=non_embedding, **unknown
         )
-        return PlannedRun(config=config, state=state, steps=steps, tokens=tokens, **unknown)
-    from helpers.models.shapes import count_parameters, flops_per_token  # imports torch
-
     selection = select(config, cache)
     order = window_order(config, selection)
     parameters = count_parameters(config.model, cache.vocab_size)
@@ -173,12 +181,10 @@ def _seconds(config: RunConfig, vocab_size: int, tokens_left: float, measure: Me
 
 def _length_without_papers(config: RunConfig) -> tuple[int | None, int | None]:
     """Steps and tokens, as far as the config alone gives them: under `epoch` sampling some windows are shorter."""
-    train = config.train
-    if train.epochs is not None:
-        return None, None
-    tokens_per_step = train.batch_size * config.data.window_tokens
-    tokens = train.tokens or train.steps * tokens_per_step
-    return (math.ceil(tokens / tokens_per_step) if config.data.sampling == "uniform" else None), tokens
+    tokens = training_tokens(config)
+    if tokens is None or config.data.sampling == "epoch":
+        return None, tokens
+    return math.ceil(tokens / (config.train.batch_size * config.data.window_tokens)), tokens
 
 
 def _same_cache(data: DataConfig) -> DataConfig:
@@ -196,22 +202,28 @@ def _by_shape(measure: Measure | None) -> Measure | None:
 
 
 def _check_equal_tokens(plan: Plan) -> None:
-    """Runs that differ in training tokens cannot be compared over K."""
-    tokens = {run.tokens for run in plan.runs if run.tokens is not None}
-    if len(tokens) > 1:
-        raise ValueError(
-            f"the runs of this grid would consume {min(tokens):,} to {max(tokens):,} training tokens, because "
-            "train.epochs counts passes over a train set that grows with K under data.allocation=full; "
-            "use train.steps or train.tokens, or data.allocation=constant_unique"
-        )
+    """Runs of one model that differ in training tokens cannot be compared over K."""
+    tokens_by_model: dict[tuple[str, str], set[int]] = {}
+    for run in plan.runs:
+        if run.tokens is not None:
+            tokens_by_model.setdefault((run.config.model.size, run.config.model.activation), set()).add(run.tokens)
+    for (model_size, _), tokens in tokens_by_model.items():
+        if len(tokens) > 1:
+            raise ValueError(
+                f"the {model_size} runs of this grid would consume {min(tokens):,} to {max(tokens):,} training tokens, "
+                "because train.epochs counts passes over a train set that grows with K under data.allocation=full; "
+                "use train.steps or train.tokens, or data.allocation=constant_unique"
+            )
 
 
 def _cells(run: PlannedRun) -> dict[str, str]:
     config = run.config
     return {
         "role": run.role,
+        **({"activation": config.model.activation} if config.model.family == "gpt" else {}),
         "K": str(config.k),
         "seed": str(config.seed),
+        "size": config.model.size,
         "tokens": _known(run.tokens, count),
         "unique": _known(run.unique_tokens, count),
         "repetition": _known(run.repetition, lambda times: f"{times:.1f}x"),

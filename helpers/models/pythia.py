@@ -2,14 +2,30 @@
 
 What differs from the published configurations is the maximum context (128 instead of 2,048: rotary embeddings have no
 parameters, so the totals stay) and dropout.
+
+B batch, T positions, D width, V vocabulary rows.
 """
 
 import torch
+from torch import nn
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from helpers.config import ModelConfig
-from helpers.data.counter_rng import Stream, torch_seed
-from helpers.models.shapes import SHAPES, embedding_rows
+from helpers.models.shapes import SHAPES, embedding_rows, feed_forward_width
+
+
+class PythiaForCausalLM(GPTNeoXForCausalLM):
+    """transformers' model, with its names and weights, as a `LanguageModel`."""
+
+    @property
+    def head_VD(self) -> torch.Tensor:
+        return self.get_output_embeddings().weight
+
+    def hidden(self, ids_BT: torch.Tensor) -> torch.Tensor:
+        return self.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
+
+    def undecayed_matrices(self) -> list[nn.Parameter]:
+        return []
 
 
 def neox_config(model: ModelConfig, vocab_size: int, bos_id: int) -> GPTNeoXConfig:
@@ -19,7 +35,7 @@ def neox_config(model: ModelConfig, vocab_size: int, bos_id: int) -> GPTNeoXConf
         hidden_size=shape.d_model,
         num_hidden_layers=shape.n_layer,
         num_attention_heads=shape.n_head,
-        intermediate_size=4 * shape.d_model,
+        intermediate_size=feed_forward_width(model),
         max_position_embeddings=model.max_context_tokens,
         hidden_act="gelu",
         rotary_pct=0.25,
@@ -34,10 +50,3 @@ def neox_config(model: ModelConfig, vocab_size: int, bos_id: int) -> GPTNeoXConf
         eos_token_id=bos_id,
         use_cache=False,
     )
-
-
-def build_model(model: ModelConfig, vocab_size: int, bos_id: int, seed: int) -> GPTNeoXForCausalLM:
-    """A randomly initialised model in float32 on the CPU: the same weights for the same seed on every machine."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(torch_seed(seed, Stream.WEIGHTS))
-        return GPTNeoXForCausalLM(neox_config(model, vocab_size, bos_id))

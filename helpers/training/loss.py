@@ -8,9 +8,9 @@ N tokens, D width, V vocabulary rows.
 
 import torch
 from torch import nn
-from transformers import GPTNeoXForCausalLM
 
 from helpers.data.window_dataset import NO_LOSS
+from helpers.models.language_model import LanguageModel
 
 CHUNK_LOGITS = {"cpu": 2**21, "cuda": 2**26}
 """8 MB of a CPU's caches, or 256 MB of a GPU's memory: there a chunk of 1,334 tokens at Pythia's vocabulary."""
@@ -23,34 +23,30 @@ class WindowModel(nn.Module):
     causal path. The forward is the whole computation, so that Accelerate's autocast and gradient reduction see it.
     """
 
-    def __init__(self, model: GPTNeoXForCausalLM, bos_id: int):
+    def __init__(self, model: LanguageModel, bos_id: int):
         super().__init__()
         self.model = model
         self.bos_id = bos_id
-
-    @property
-    def head_VD(self) -> torch.Tensor:
-        return self.model.get_output_embeddings().weight
 
     def hidden(self, tokens_BT: torch.Tensor) -> torch.Tensor:
         """Last hidden states [B, T, D], position t having seen BOS and the tokens before t."""
         bos_B1 = tokens_BT.new_full((len(tokens_BT), 1), self.bos_id)
         inputs_BT = torch.cat([bos_B1, tokens_BT[:, :-1]], dim=1)
         inputs_BT = inputs_BT.masked_fill(inputs_BT == NO_LOSS, self.bos_id)  # behind a short window's end: not scored
-        return self.model.base_model(input_ids=inputs_BT, use_cache=False).last_hidden_state
+        return self.model.hidden(inputs_BT)
 
     def forward(self, tokens_BT: torch.Tensor) -> torch.Tensor:
         """Sum of the cross entropy in nats over the tokens that are not NO_LOSS (a scalar with gradient)."""
         hidden_ND = self.hidden(tokens_BT).flatten(0, 1)
-        return summed_cross_entropy(hidden_ND, self.head_VD, tokens_BT.flatten())
+        return summed_cross_entropy(hidden_ND, self.model.head_VD, tokens_BT.flatten())
 
     @torch.no_grad()
     def cross_entropy(self, tokens_BT: torch.Tensor) -> torch.Tensor:
         """Cross entropy [B, T] in nats of every token, in float32; 0 at NO_LOSS."""
         hidden_ND, targets_N = self.hidden(tokens_BT).flatten(0, 1), tokens_BT.flatten()
+        head_VD = self.model.head_VD
         losses = [
-            _losses(_log_softmax(hidden_ND[chunk], self.head_VD), targets_N[chunk])
-            for chunk in _chunks(hidden_ND, self.head_VD)
+            _losses(_log_softmax(hidden_ND[chunk], head_VD), targets_N[chunk]) for chunk in _chunks(hidden_ND, head_VD)
         ]
         return torch.cat(losses).view(tokens_BT.shape)
 

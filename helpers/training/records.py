@@ -3,6 +3,7 @@
 Each file is sealed and names its run, so that neither a damaged file nor another run's is taken for it.
 """
 
+import dataclasses
 import datetime
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def run_result(run: Run) -> Result:
         "study": config.study,
         "config": to_json(config),
         "provenance": trained | {"finished": _now()},
-        "params": {"total": counts.total, "non_embedding": counts.non_embedding, "matmul": counts.matmul},
+        "params": dataclasses.asdict(counts),
         "flops": {
             "exact": num_tokens * flops_per_token(config.model, run.cache.vocab_size, config.data.window_tokens),
             "6ND": 6 * counts.total * num_tokens,
@@ -92,9 +93,13 @@ def run_result(run: Run) -> Result:
 
 
 def record_provenance(run: Run, device: torch.device, precision: str, micro_batch: int) -> None:
-    """Write provenance.json: where the numbers that this session trains come from."""
+    """Write provenance.json: where the numbers that this session trains come from, and when the first one started."""
     record = _data_provenance(run) | provenance(device) | {"precision": precision, "micro_batch": micro_batch}
-    _put_sealed(run.outbox, _provenance_path(run), record | {"started": _now()})
+    try:
+        started = _read_own(run.outbox, _provenance_path(run))["started"]
+    except (FileNotFoundError, ValueError):
+        started = _now()
+    _put_sealed(run.outbox, _provenance_path(run), record | {"started": started})
 
 
 def _training_provenance(run: Run) -> dict[str, Any]:
@@ -130,4 +135,4 @@ def _read_own(outbox: Outbox, path: Path) -> dict[str, Any]:
 
 
 def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")

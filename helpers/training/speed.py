@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from helpers.config import RunConfig
-from helpers.models.pythia import build_model
+from helpers.models.language_model import build_model
 from helpers.models.shapes import flops_per_token
 from helpers.training.device import CPU_MICRO_BATCH, choose_device, choose_precision
 from helpers.training.loss import WindowModel

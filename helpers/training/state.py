@@ -10,7 +10,7 @@ from torch import nn
 from helpers.config import RunConfig, TrainConfig
 from helpers.data.counter_rng import Stream, torch_seed
 from helpers.data.window_dataset import WindowBatch
-from helpers.models.pythia import build_model
+from helpers.models.language_model import build_model
 from helpers.training.checkpoints import Checkpoint, Tensors
 from helpers.training.device import choose_micro_batch
 from helpers.training.loss import WindowModel
@@ -31,7 +31,7 @@ class TrainState:
 
     @property
     def weights(self) -> Tensors:
-        """The language model's tensors on the CPU, by the names that transformers gives them."""
+        """The language model's tensors on the CPU, by its own names."""
         tensors = self.accelerator.unwrap_model(self.model).model.state_dict()
         return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
@@ -50,12 +50,14 @@ def new_state(config: RunConfig, accelerator: Accelerator, vocab_size: int, bos_
     )
 
 
-def make_optimizer(train: TrainConfig, model: nn.Module) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter 2019) with decay on matrices only; fused, which AdamW does not choose by itself."""
+def make_optimizer(train: TrainConfig, model: WindowModel) -> torch.optim.AdamW:
+    """AdamW (Loshchilov & Hutter 2019) with decay on matrices only, and of these on all but the model's
+    `undecayed_matrices`; fused, which AdamW does not choose by itself."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    undecayed = {id(p) for p in parameters if p.dim() < 2} | {id(p) for p in model.model.undecayed_matrices()}
     groups = [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": train.weight_decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+        {"params": [p for p in parameters if id(p) not in undecayed], "weight_decay": train.weight_decay},
+        {"params": [p for p in parameters if id(p) in undecayed], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=train.peak_lr, betas=(train.beta1, train.beta2), eps=train.epsilon, fused=True)
 

@@ -162,7 +162,7 @@ def _train_steps(run: Run, state: TrainState, metrics: MetricsLog) -> None:
         _save(run, state, metrics, is_snapshot=True)
     began = saved_at = time.perf_counter()
     while state.step < run.num_steps:
-        rate = learning_rate(run.config.train, state.step, run.num_steps)
+        rate = learning_rate(run.config, state.step, run.num_steps)
         loss, grad_norm = train_step(state, run.dataset.batch(state.step), run.config, rate)
         progress.loss_sum += loss
         is_snapshot = state.step % execution.snapshot_every_steps == 0 or state.step == run.num_steps

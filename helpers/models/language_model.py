@@ -1,0 +1,42 @@
+"""What a language model is to training and evaluation, and the one place that builds it, of whatever family.
+
+B batch, T positions, D width, V vocabulary rows.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from helpers.config import ModelConfig
+from helpers.data.counter_rng import Stream, torch_seed
+from helpers.models.gpt import GPT
+from helpers.models.pythia import PythiaForCausalLM, neox_config
+
+
+class LanguageModel(Protocol):
+    """A causal torch module up to its last hidden states, and the head that turns them into logits.
+
+    The logits are `hidden_BTD @ head_VD.T`: the loss makes them, a chunk at a time. Where the head is also the input
+    embedding, it is one parameter, and the state_dict holds it once.
+    """
+
+    @property
+    def head_VD(self) -> torch.Tensor: ...
+
+    def hidden(self, ids_BT: torch.Tensor) -> torch.Tensor:
+        """Hidden states [B, T, D] behind the last LayerNorm; position t depends on ids 0 .. t."""
+        ...
+
+    def undecayed_matrices(self) -> list[nn.Parameter]:
+        """The matrices that weight decay leaves alone, as it leaves all vectors."""
+        ...
+
+
+def build_model(model: ModelConfig, vocab_size: int, bos_id: int, seed: int) -> LanguageModel:
+    """A randomly initialised model in float32 on the CPU: the same weights for the same seed on every machine."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch_seed(seed, Stream.WEIGHTS))
+        if model.family == "gpt":
+            return GPT(model, vocab_size)
+        return PythiaForCausalLM(neox_config(model, vocab_size, bos_id))
