@@ -1,0 +1,137 @@
+"""Fitting a law to points: from many starts, polished, with what is doubtful about the result said beside it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+
+from helpers.analysis.fits.coordinates import Coordinates
+from helpers.analysis.fits.identification import require_identified
+from helpers.analysis.fits.laws import Law, log_loss
+from helpers.analysis.fits.objective import HUBER, Minima, Problem, minimise
+from helpers.analysis.fits.points import Points
+from helpers.analysis.fits.starts import starts
+
+_NUM_POLISHED = 3
+_AGREEMENT = 1e-6
+"""Of the objective, relative: starts that end so close found the same optimum."""
+_FEW_AGREEING = 3
+_EXACT = 1e-22
+"""The objective of a point whose residual is rounding alone."""
+_RESCALE = 1e3
+"""The objective is near 1e-3; unscaled, L-BFGS-B would stop on its absolute tolerances."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """A law with the parameters that minimise the objective on its points."""
+
+    law: Law
+    points: Points
+    delta: float
+    theta: np.ndarray
+    """(p,): exponents, and logs of coefficients and E."""
+    objective: float
+    num_starts: int
+    num_agreeing: int
+    """Starts that ended at this objective."""
+    warnings: tuple[str, ...]
+
+    @property
+    def params(self) -> dict[str, float]:
+        """The parameters as the law's equation writes them."""
+        return self.law.params(self.theta)
+
+    @property
+    def num_points(self) -> int:
+        return len(self.points)
+
+    @property
+    def estimator(self) -> str:
+        return "least squares of log loss" if np.isinf(self.delta) else f"Huber of log loss, delta {self.delta:g}"
+
+    @property
+    def fitted(self) -> np.ndarray:
+        """(n,) log losses."""
+        return log_loss(self.law.design(self.points.scales, self.points.arms), self.theta[None])[0]
+
+    @property
+    def residuals(self) -> np.ndarray:
+        """(n,) in log loss."""
+        return np.log(self.points.losses) - self.fitted
+
+    @property
+    def squares(self) -> float:
+        """The sum of squared residuals."""
+        return float((self.residuals**2).sum())
+
+    @property
+    def deviation(self) -> float:
+        """The residual standard deviation of log loss, on n - p degrees of freedom."""
+        return float(np.sqrt(self.squares / (self.num_points - len(self.theta))))
+
+    def predict(self, scales: np.ndarray, arms: Sequence[str] | None = None) -> np.ndarray:
+        """Losses (m,) at `scales` (m, scales), or (m,) for a law of one scale."""
+        scales = np.asarray(scales, dtype=float).reshape(-1, len(self.law.terms))
+        labels = np.full(len(scales), "") if arms is None else np.asarray(arms)
+        return np.exp(log_loss(self.law.design(scales, labels), self.theta[None])[0])
+
+
+def fit(points: Points, law: Law, delta: float = HUBER) -> Fit:
+    """The law with the smallest summed Huber loss of log residuals, over all starts.
+
+    `delta` is Huber's, or `objective.LEAST_SQUARES`. The law of several arms is one `across` them. ValueError for
+    points that cannot tell the law's parameters.
+    """
+    require_identified(law, points)
+    coordinates = Coordinates.of(law, points)
+    problem, begin = coordinates.problem(delta), starts(law, coordinates)
+    ended = minimise(problem, begin)
+    best, value = _polished(problem, ended)
+    agreeing = ended.objective <= value * (1 + _AGREEMENT) + len(points) * _EXACT
+    return Fit(
+        law=law,
+        points=points,
+        delta=delta,
+        theta=coordinates.theta(best),
+        objective=value,
+        num_starts=len(begin),
+        num_agreeing=int(agreeing.sum()),
+        warnings=tuple(_doubts(law, problem, best, begin, int(agreeing.sum()))),
+    )
+
+
+def _polished(problem: Problem, ended: Minima) -> tuple[np.ndarray, float]:
+    """The best few descents, continued by L-BFGS-B with analytic gradients; the lowest of them and its objective."""
+    best = ended.theta[ended.objective.argmin()], float(ended.objective.min())
+    bounds = list(zip(problem.lower, problem.upper, strict=True))
+    for place in np.argsort(ended.objective, kind="stable")[:_NUM_POLISHED]:
+        polished = minimize(
+            _rescaled, ended.theta[place], args=(problem,), jac=True, method="L-BFGS-B", bounds=bounds,
+            options={"maxiter": 1000, "ftol": 1e-15, "gtol": 1e-10},
+        )  # fmt: skip
+        if polished.fun / _RESCALE < best[1]:
+            best = polished.x, polished.fun / _RESCALE
+    return best
+
+
+def _rescaled(theta: np.ndarray, problem: Problem) -> tuple[float, np.ndarray]:
+    value, gradient = problem.value_and_gradient(theta)
+    return value * _RESCALE, gradient * _RESCALE
+
+
+def _doubts(law: Law, problem: Problem, best: np.ndarray, begin: np.ndarray, num_agreeing: int) -> list[str]:
+    """Words on what makes the optimum doubtful: a start it never left, bounds, starts that disagree, no noise."""
+    doubts = []
+    if (np.abs(begin - best).max(axis=1) < 1e-9).any():
+        doubts.append("the fit never left its start: the objective may be flat, and the parameters those of the grid")
+    if num_agreeing < _FEW_AGREEING:
+        doubts.append(f"only {num_agreeing} of {len(begin)} starts found this optimum; a better one may exist")
+    for place, name in enumerate(law.names):
+        if best[place] <= problem.lower[place] or best[place] >= problem.upper[place]:
+            side = "lower" if best[place] <= problem.lower[place] else "upper"
+            doubts.append(f"{name} is on its {side} bound: the points do not tell it, nor what is confounded with it")
+    if problem.value_and_gradient(best)[0] < len(problem.log_losses) * _EXACT:
+        doubts.append("the law fits every point exactly; intervals of points without noise mean nothing")
+    return doubts

@@ -1,0 +1,51 @@
+"""Which laws a design cannot tell: refused before anything is fitted, with the reason and what would help."""
+
+import numpy as np
+
+from helpers.analysis.fits.laws import Law
+from helpers.analysis.fits.points import Points
+
+_COLLINEAR = 1e-3
+"""The share of the variance of log D that is not a straight line in log N; rounding D = 20 N leaves less."""
+
+
+def require_identified(law: Law, points: Points) -> None:
+    """ValueError unless the points can tell the parameters of the law, with at least one point to spare."""
+    if points.scales.shape[1] != len(law.terms):
+        names = " and ".join(term.scale for term in law.terms)
+        raise ValueError(
+            f"law = {law.name!r} is a law of {names}, so use {len(law.terms)} scales, not {points.scales.shape[1]}"
+        )
+    if set(points.arm_names) != set(law.arms):
+        raise ValueError(f"arms = {list(law.arms)} are not those of the points; use law.across({points.arm_names})")
+    if len(points) <= len(law.names):
+        raise ValueError(
+            f"num_points = {len(points)} is too few for the {len(law.names)} parameters of law = {law.name!r};"
+            f" use at least {len(law.names) + 1}"
+        )
+    if np.ptp(np.log(points.losses)) == 0:
+        raise ValueError(f"all {len(points)} losses equal {points.losses[0]:g}; use runs whose losses differ")
+    for arm in law.arms:
+        _require_scales(law, points.scales[points.arms == arm], f" in arm {arm!r}" if arm else "")
+
+
+def _require_scales(law: Law, scales: np.ndarray, where: str) -> None:
+    """Enough distinct values of each scale, and two scales that do not move together."""
+    for term, column in zip(law.terms, scales.T, strict=True):
+        num_distinct = len(np.unique(column))
+        if num_distinct < law.min_scales:
+            reason = ": with fewer, E and the exponent trade places" if law.has_offset else ""
+            raise ValueError(
+                f"law = {law.name!r} needs {law.min_scales} distinct values of {term.scale}{where}, not {num_distinct}"
+                f"{reason}; use more sizes{', or law = power' if law.name == 'offset' else ''}"
+            )
+    if len(law.terms) == 2 and _alone(np.log(scales)) < _COLLINEAR:
+        raise ValueError(
+            f"N and D move together{where} (D / N is a fixed ratio, or a power of N), so alpha and beta cannot be told"
+            " apart; use runs of one N at several D, or law = 'offset' in C = 6 N D"
+        )
+
+
+def _alone(logs: np.ndarray) -> float:
+    """The share of the second column's variance that a straight line in the first leaves: 1 - r^2."""
+    return 1 - float(np.corrcoef(logs.T)[0, 1]) ** 2

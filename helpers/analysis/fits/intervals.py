@@ -1,0 +1,203 @@
+"""Intervals by resampling runs: pairs for many configurations, wild clusters for small grids.
+
+With many configurations, clusters of runs are drawn again with replacement and the ends are percentiles. With few,
+drawing again would lose scales and with them the exponent, so the design stays and each cluster's residuals are given
+one random factor (Wu 1986; the six points of Webb 2023, Can. J. Econ. 56:839). The residuals of a fit are too small,
+above all where a cluster pulls the curve: each cluster has those of a fit without it (CR3, as in MacKinnon, Nielsen &
+Webb 2023, J. Econometrics 232:272), and the percentile ends are stretched by Student's t, on clusters less one, over
+the normal. `python -m benchmarks.fit_coverage` measures what these intervals cover, and what scipy's curve_fit does.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+from helpers.analysis.fits.coordinates import Coordinates
+from helpers.analysis.fits.fit import Fit, fit
+from helpers.analysis.fits.laws import Law, log_loss, log_loss_and_jacobian
+from helpers.analysis.fits.objective import HUBER, LEAST_SQUARES, minimise
+from helpers.analysis.fits.points import Points
+from helpers.analysis.statistics import CONFIDENCE, Estimate
+
+MANY_CLUSTERS = 30
+"""From here on pairs are drawn again and the fit is Huber's, which asks for many points: its delta is below the noise
+of small runs, where it is nearly a fit to medians. Below, least squares and wild clusters."""
+NUM_DRAWS = 1000
+_TOLERANCE = 1e-7
+"""Of the objective, for one draw: its minimum is then known to 1 % of the spread between draws, or better."""
+_SIX_POINTS = np.sqrt([0.5, 1.0, 1.5])
+_LOWEST_EIGENVALUE = 1e-3
+_AT_BOUND = 1e-9
+
+Statistic = Callable[[np.ndarray], np.ndarray]
+"""theta (B, p) -> one number for each of them (B,)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """A fit, and the same fit to resamples of its points."""
+
+    fit: Fit
+    method: Literal["pairs", "wild"]
+    theta: np.ndarray
+    """(num_draws, p)"""
+    noise: np.ndarray
+    """(num_draws,): a run's own deviation in log loss, drawn from the residuals."""
+
+    @property
+    def degrees_of_freedom(self) -> float:
+        """Clusters less one for wild draws; percentiles of pairs have none to correct for."""
+        return self.fit.points.num_clusters - 1 if self.method == "wild" else np.inf
+
+    def estimate(self, statistic: Statistic) -> Estimate:
+        """A number made of the parameters, with its interval."""
+        value, draws = float(statistic(self.fit.theta[None])[0]), statistic(self.theta)
+        low, high = self._ends(value, draws)
+        error = float(draws.std(ddof=1))
+        plain = Estimate.of(value, error, self.degrees_of_freedom, self.fit.num_points)
+        return dataclasses.replace(plain, low=low, high=high)
+
+    def parameters(self) -> dict[str, Estimate]:
+        """Each parameter as the equation writes it; coefficients and E have their ends from the log."""
+        law = self.fit.law
+        logs = [self.estimate(lambda theta, place=place: theta[:, place]) for place in range(len(law.names))]
+        low, high = (law.natural(np.array([getattr(log, end) for log in logs])) for end in ("low", "high"))
+        if law.has_offset:  # whose exponents are not negative, which a stretched end does not know
+            low = np.maximum(low, 0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            errors = law.natural(self.theta).std(axis=0, ddof=1)
+        return {
+            name: dataclasses.replace(
+                logs[place], value=value, low=float(low[place]), high=float(high[place]),
+                standard_error=float(errors[place]),
+            )
+            for place, (name, value) in enumerate(self.fit.params.items())
+        }  # fmt: skip
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The fit's, and words on intervals that end where the parameters may go no further."""
+        law, bounds = self.fit.law, Coordinates.of(self.fit.law, self.fit.points)
+        centred = bounds.centred(self.theta)
+        held = np.mean((centred <= bounds.lower + _AT_BOUND) | (centred >= bounds.upper - _AT_BOUND), axis=0)
+        tail = (1 - CONFIDENCE) / 2
+        names = [f"{name} ({share:.0%})" for name, share in zip(law.names, held, strict=True) if share > tail]
+        words = f"draws end on a bound, so the points hardly tell these parameters: {', '.join(names)}"
+        return (*self.fit.warnings, words) if names else self.fit.warnings
+
+    def correlations(self) -> np.ndarray:
+        """(p, p) between the draws of theta; 0 where a parameter does not move."""
+        centred = self.theta - self.theta.mean(axis=0)
+        spread = np.sqrt((centred**2).sum(axis=0))
+        return (centred.T @ centred) / np.where(np.outer(spread, spread) == 0, np.inf, np.outer(spread, spread))
+
+    def predict(self, scales: np.ndarray, arms: Sequence[str] | None = None) -> list[Estimate]:
+        """The loss of one further run at each of `scales` (m, scales): what the parameters leave open and the noise of
+        the run itself. The standard error is that of log loss."""
+        scales = np.asarray(scales, dtype=float).reshape(-1, len(self.fit.law.terms))
+        labels = np.full(len(scales), "") if arms is None else np.asarray(arms)
+        design = self.fit.law.design(scales, labels)
+        values, draws = log_loss(design, self.fit.theta[None])[0], log_loss(design, self.theta) + self.noise[:, None]
+        return [self._prediction(float(value), draw) for value, draw in zip(values, draws.T, strict=True)]
+
+    def _prediction(self, log_value: float, draws: np.ndarray) -> Estimate:
+        low, high = _exp(self._ends(log_value, draws))
+        plain = Estimate.of(log_value, float(draws.std(ddof=1)), self.degrees_of_freedom, self.fit.num_points)
+        return dataclasses.replace(plain, value=float(np.exp(log_value)), low=float(low), high=float(high))
+
+    def _ends(self, value: float, draws: np.ndarray) -> tuple[float, float]:
+        """The percentiles, stretched about `value` by t over normal."""
+        tail = (1 - CONFIDENCE) / 2
+        stretch = stats.t.ppf(1 - tail, self.degrees_of_freedom) / stats.norm.ppf(1 - tail)
+        low, high = value + stretch * (np.quantile(draws, [tail, 1 - tail]) - value)
+        return float(low), float(high)
+
+
+def infer(points: Points, law: Law, num_draws: int = NUM_DRAWS, seed: int = 0) -> Draws:
+    """The fit and its draws, by what the number of clusters allows (`MANY_CLUSTERS`)."""
+    if points.num_clusters >= MANY_CLUSTERS:
+        return draw_pairs(fit(points, law, HUBER), num_draws, seed)
+    return draw_wild(fit(points, law, LEAST_SQUARES), num_draws, seed)
+
+
+def draw_pairs(fitted: Fit, num_draws: int = NUM_DRAWS, seed: int = 0) -> Draws:
+    """Clusters of runs drawn again with replacement, each draw fitted from the fit's own parameters."""
+    _require_drawable(num_draws, seed)
+    rng, points = np.random.default_rng(seed), fitted.points
+    num_clusters = points.num_clusters
+    counts = rng.multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), size=num_draws)
+    theta = _refit(fitted, num_draws, weights=counts[:, points.clusters].astype(float))
+    return Draws(fit=fitted, method="pairs", theta=theta, noise=_noise(fitted, num_draws, rng))
+
+
+def draw_wild(fitted: Fit, num_draws: int = NUM_DRAWS, seed: int = 0) -> Draws:
+    """The fitted losses plus each cluster's residuals times a factor of its own, each draw fitted.
+
+    ValueError for no more clusters than parameters: nothing is then left to tell the noise from.
+    """
+    _require_drawable(num_draws, seed)
+    num_clusters, num_params = fitted.points.num_clusters, len(fitted.theta)
+    if num_clusters <= num_params:
+        raise ValueError(
+            f"{num_clusters} clusters cannot give intervals for {num_params} parameters; use at least {num_params + 1}:"
+            " more sizes, or seeds that are clusters of their own"
+        )
+    rng = np.random.default_rng(seed)
+    shocks = wild_factors(fitted.points, num_draws, rng) * deleted_residuals(fitted)
+    theta = _refit(fitted, num_draws, log_losses=fitted.fitted + shocks)
+    return Draws(fit=fitted, method="wild", theta=theta, noise=_noise(fitted, num_draws, rng))
+
+
+def wild_factors(points: Points, num_draws: int, rng: np.random.Generator) -> np.ndarray:
+    """(num_draws, n): for each draw one factor a cluster, of mean 0 and variance 1 (Webb's six points)."""
+    six = np.concatenate([-_SIX_POINTS, _SIX_POINTS])
+    return rng.choice(six, size=(num_draws, points.num_clusters))[:, points.clusters]
+
+
+def deleted_residuals(fitted: Fit) -> np.ndarray:
+    """(n,) residuals of each cluster from a fit without it, to first order: (I - H_gg)^-1 r_g."""
+    coordinates = Coordinates.of(fitted.law, fitted.points)
+    centred = coordinates.centred(fitted.theta)
+    _, jacobian = log_loss_and_jacobian(coordinates.design, centred[None])
+    left, sizes, _ = np.linalg.svd(jacobian[0], full_matrices=False)
+    basis = left[:, sizes > 1e-10 * sizes[0]]
+    residuals, deleted = fitted.residuals, np.empty(len(fitted.points))
+    for cluster in range(fitted.points.num_clusters):
+        rows = fitted.points.clusters == cluster
+        values, vectors = np.linalg.eigh(np.eye(rows.sum()) - basis[rows] @ basis[rows].T)
+        # A cluster that a parameter serves alone has no residual in that direction, and an eigenvalue of 0.
+        deleted[rows] = vectors @ ((vectors.T @ residuals[rows]) / np.maximum(values, _LOWEST_EIGENVALUE))
+    return deleted
+
+
+def _refit(
+    fitted: Fit, num_draws: int, log_losses: np.ndarray | None = None, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """theta (num_draws, p) of resamples, from the fit's own parameters."""
+    coordinates = Coordinates.of(fitted.law, fitted.points)
+    middle = float(np.log(fitted.points.losses).mean())
+    problem = coordinates.problem(fitted.delta, None if log_losses is None else log_losses - middle, weights)
+    begin = np.broadcast_to(coordinates.centred(fitted.theta), (num_draws, len(fitted.theta)))
+    return coordinates.theta(minimise(problem, begin, _TOLERANCE).theta)
+
+
+def _noise(fitted: Fit, num_draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Residuals drawn again, either sign alike, with the spread that n - p degrees of freedom give them."""
+    spread = np.sqrt(fitted.num_points / (fitted.num_points - len(fitted.theta)))
+    return rng.choice(fitted.residuals, num_draws) * rng.choice([-1.0, 1.0], num_draws) * spread
+
+
+def _exp(logs: tuple[float, float]) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return np.exp(logs)
+
+
+def _require_drawable(num_draws: int, seed: int) -> None:
+    if seed < 0:
+        raise ValueError(f"seed = {seed} is not possible; use 0 or more")
+    if num_draws < 100:
+        raise ValueError(f"bootstrap = {num_draws} is too few for the ends of a 95 % interval; use 100 to 100000")

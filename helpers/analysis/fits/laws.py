@@ -1,0 +1,149 @@
+"""Scaling laws as data: sums of terms whose logarithms are linear in the parameters.
+
+Every law here is L = sum_k exp(z_k), where z_k is linear in theta: the log of an irreducible loss E, or the log of a
+coefficient less an exponent times the log of a scale. So a law with its arms is one array, the design (n, terms, p),
+and log L = logsumexp_k(design_k @ theta), as Hoffmann et al. 2022 (arXiv 2203.15556, D.3) write theirs. Parameters that
+arms share are one column; parameters of which each arm has its own are a column each.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+OFFSET = "E"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """coefficient * scale^-exponent."""
+
+    coefficient: str
+    exponent: str
+    scale: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Law:
+    """A law, for one arm or several. Coefficients are always an arm's own."""
+
+    name: str
+    equation: str
+    terms: tuple[Term, ...]
+    has_offset: bool
+    min_scales: int
+    """Distinct values of each scale below which the law fits exactly or not at all."""
+    arms: tuple[str, ...] = ("",)
+    own: tuple[str, ...] = ()
+    """Exponents, or E, of which each arm has its own."""
+
+    def across(self, arms: Sequence[str], own: Sequence[str] | None = None) -> "Law":
+        """The law of several arms: own exponents and shared E, unless `own` says which parameters each arm has."""
+        return dataclasses.replace(self, arms=tuple(arms), own=self.exponents if own is None else tuple(own))
+
+    @property
+    def exponents(self) -> tuple[str, ...]:
+        return tuple(term.exponent for term in self.terms)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters in the order of theta; those of an arm are `name[arm]`."""
+        offset = self._spread(OFFSET) if self.has_offset else ()
+        return offset + tuple(
+            name for term in self.terms for part in (term.coefficient, term.exponent) for name in self._spread(part)
+        )
+
+    @property
+    def is_exponent(self) -> np.ndarray:
+        """(p,) whether a parameter is an exponent; theta holds the logs of the others."""
+        return np.array([name.split("[")[0] in self.exponents for name in self.names])
+
+    def index(self, parameter: str, arm: str = "") -> int:
+        """Where theta holds a parameter, as the arm has it."""
+        return self.names.index(self._name(parameter, arm))
+
+    def design(self, scales: np.ndarray, arms: np.ndarray) -> np.ndarray:
+        """(n, terms, p) for scales (n, scales) and arm labels (n,); ValueError for an arm that the law has not."""
+        unknown = set(arms) - set(self.arms)
+        if unknown:
+            raise ValueError(f"arm = {min(unknown)!r} is unknown; the law has {', '.join(map(repr, self.arms))}")
+        design = np.zeros((len(scales), len(self.terms) + self.has_offset, len(self.names)))
+        for arm in self.arms:
+            rows = np.flatnonzero(arms == arm)
+            if self.has_offset:
+                design[rows, 0, self.index(OFFSET, arm)] = 1
+            for place, term in enumerate(self.terms):
+                design[rows, self.has_offset + place, self.index(term.coefficient, arm)] = 1
+                design[rows, self.has_offset + place, self.index(term.exponent, arm)] = -np.log(scales[rows, place])
+        return design
+
+    def natural(self, theta: np.ndarray) -> np.ndarray:
+        """theta (..., p) with coefficients and E as they are written, not as logs; infinite where that overflows."""
+        with np.errstate(over="ignore"):
+            return np.where(self.is_exponent, theta, np.exp(theta))
+
+    def params(self, theta: np.ndarray) -> dict[str, float]:
+        """One theta (p,) by name, as `natural`; ValueError where a coefficient is too large for a number."""
+        values = self.natural(theta)
+        if not np.isfinite(values).all():
+            raise ValueError("a coefficient is too large to be written; give the scales in larger units")
+        return dict(zip(self.names, values.tolist(), strict=True))
+
+    def _is_own(self, parameter: str) -> bool:
+        coefficients = {term.coefficient for term in self.terms}
+        return self.arms != ("",) and (parameter in coefficients or parameter in self.own)
+
+    def _name(self, parameter: str, arm: str) -> str:
+        return f"{parameter}[{arm}]" if self._is_own(parameter) else parameter
+
+    def _spread(self, parameter: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self._name(parameter, arm) for arm in self.arms))
+
+
+POWER = Law(
+    name="power",
+    equation="L = a x^-b",
+    terms=(Term(coefficient="a", exponent="b", scale="x"),),
+    has_offset=False,
+    min_scales=2,
+)
+OFFSET_POWER = Law(
+    name="offset",
+    equation="L = E + a x^-b",
+    terms=(Term(coefficient="a", exponent="b", scale="x"),),
+    has_offset=True,
+    min_scales=4,
+)
+CHINCHILLA = Law(
+    name="chinchilla",
+    equation="L = E + A N^-alpha + B D^-beta",
+    terms=(
+        Term(coefficient="A", exponent="alpha", scale="N"),
+        Term(coefficient="B", exponent="beta", scale="D"),
+    ),
+    has_offset=True,
+    min_scales=3,
+)
+LAWS = {law.name: law for law in (POWER, OFFSET_POWER, CHINCHILLA)}
+
+
+def log_loss(design: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    """log L (B, n) of B parameter vectors (B, p)."""
+    return _terms(design, theta)[0]
+
+
+def log_loss_and_jacobian(design: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """log L (B, n) and its derivatives by theta (B, n, p): the design, weighted by each term's share of the loss."""
+    value, shares = _terms(design, theta)
+    return value, sum(shares[:, :, k, None] * design[None, :, k, :] for k in range(design.shape[1]))
+
+
+def _terms(design: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """log L (B, n) and the terms' shares of L (B, n, terms), by log-sum-exp."""
+    n, terms, p = design.shape
+    logs = (theta @ design.reshape(n * terms, p).T).reshape(len(theta), n, terms)
+    highest = logs.max(axis=2, keepdims=True)
+    parts = np.exp(logs - highest)
+    total = parts.sum(axis=2, keepdims=True)
+    return (highest + np.log(total))[..., 0], parts / total
