@@ -3,20 +3,19 @@
 Exit codes: 0 done, 1 failed, 2 wrong usage.
 """
 
-import dataclasses
 import functools
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from helpers import studies
+from helpers.notebook.errors import is_ours
 from helpers.notebook.setup import REPOSITORY, ROOT, quiet_libraries, set_repository
 from helpers.storage import Storage
 from helpers.studies.preset import Preset
@@ -59,31 +58,40 @@ class SelectedGrid(Selected):
     """Only these seeds. Empty: the preset's."""
     shard: str = ""
     """Only share i of n of the runs, written i/n: a static split, for two tabs or machines. Empty: all."""
+    anchors_only: bool = False
+    """Without the sizes that are held out."""
 
     def find_preset(self) -> Preset:
-        preset = super().find_preset()
-        return dataclasses.replace(preset, ks=self.ks or preset.ks, seeds=self.seeds or preset.seeds)
+        held_out = {"held_out": ()} if self.anchors_only else {}
+        chosen = {name: values for name, values in (("ks", self.ks), ("seeds", self.seeds)) if values}
+        return super().find_preset().choose(**chosen, **held_out)
 
 
 Options = tyro.conf.OmitArgPrefixes[Selected]
 GridOptions = tyro.conf.OmitArgPrefixes[SelectedGrid]
 
 
-def plan(options: GridOptions, measure: bool = True) -> int:
-    """List the runs: tokens, parameters, FLOPs, time, storage, and what is done. Downloads nothing.
+def plan(options: GridOptions, measure: bool = True, seed_deviation: float | None = None) -> int:
+    """List the runs: tokens, parameters, FLOPs, time, storage, what is done, and what slope on log2 K the grid detects.
+
+    Downloads nothing.
 
     Args:
         options: Which runs.
         measure: Time a few real training steps on this device, to estimate how long the runs take. Takes seconds, and
             the token cache.
+        seed_deviation: Standard deviation of XE between seeds, in nats per token, for the smallest slope that the grid
+            detects. None: measured where the storage has enough runs of the same condition, else 0.01.
     """
     from helpers.grid.plan import plan_grid
+    from helpers.grid.power import power_text
     from helpers.grid.shard import Shard
     from helpers.studies.grid import known_runs, measured_speed
 
     part, preset, storage = Shard.parse(options.shard), options.find_preset(), options.open_storage()
     runs = known_runs(preset, storage, part)
-    print(plan_grid(runs, storage, measure=measured_speed if measure else None, note=preset.note))
+    power = power_text(known_runs(preset, storage), storage, seed_deviation)
+    print(plan_grid(runs, storage, measure=measured_speed if measure else None, note=preset.note, power=power))
     return 0
 
 
@@ -142,14 +150,37 @@ def grid(options: GridOptions, workers: int = 1) -> int:
     report = run_preset(options.study, options.preset, preset, storage, **where)
     print(f"\n{report}")
     if report.of("done"):
-        from helpers.analysis.analyse import analyse as draw
-
-        print(f"figures, tables and report: {storage.root} ({len(draw(storage, options.study))} files)")
+        made = studies.find_study(options.study).analyse(storage)
+        print(f"figures, tables and report: {storage.root} ({len(made)} files)")
     return 0 if report.complete else 1
 
 
+def status(options: GridOptions, loop: bool = False, interval: float = 180.0) -> int:
+    """Show every run of a grid as the storage knows it now: done, running, failed, begun or new. Changes nothing.
+
+    Args:
+        options: Which runs.
+        loop: Show it again and again, until every run is done.
+        interval: Seconds between two looks of a loop.
+    """
+    from helpers.grid.shard import Shard
+    from helpers.grid.status import grid_status
+    from helpers.studies.grid import known_runs
+
+    if interval <= 0:
+        raise ValueError(f"interval = {interval:g} is not possible; use a number of seconds above 0, such as 180")
+    preset, storage = options.find_preset(), options.open_storage()
+    runs = known_runs(preset, storage, Shard.parse(options.shard))
+    while True:
+        found = grid_status(runs, storage, studies.find_study(options.study).PARAMETERS)
+        print(f"{found}\n{time.strftime('%Y-%m-%d %H:%M:%S')}, {storage.root}\n", flush=True)
+        if found.is_complete or not loop:
+            return 0
+        time.sleep(interval)
+
+
 def analyse(study: str = "ergodic", storage: Path = Path("outputs")) -> int:
-    """Tables and figures of a study: executes analysis.ipynb and lists the files made.
+    """Tables and figures of a study: executes the notebook that draws them and lists the files made.
 
     Args:
         study: The experiment.
@@ -157,17 +188,67 @@ def analyse(study: str = "ergodic", storage: Path = Path("outputs")) -> int:
     """
     from helpers.grid.notebook_job import Children, Job, num_cores
 
-    studies.find_study(study)
+    notebook, own = studies.find_study(study).ANALYSIS
     opened, begin_s = Storage.at(storage), time.time()
-    parameters = {"STORAGE": str(opened.root), "STUDY": study, "INTERACTIVE": False}
-    job = Job(name="analysis", notebook=ROOT / "analysis.ipynb", parameters=parameters, storage=opened)
+    parameters = {"STORAGE": str(opened.root), "INTERACTIVE": False, **own}
+    job = Job(name=f"{study}-analysis", notebook=ROOT / notebook, parameters=parameters, storage=opened)
     failure = Children().execute(job, num_cores())
     if failure:
         print(f"error: the analysis failed: {failure}", file=sys.stderr)
         return 1
     made = [*(opened.root / "fig").rglob("*"), *(opened.root / "tables").rglob("*"), *opened.root.glob("report.*")]
-    made.append(opened.notebook("analysis"))
+    made.append(opened.notebook(job.name))
     print("\n".join(str(path) for path in sorted(made) if path.is_file() and path.stat().st_mtime >= begin_s - 1))
+    return 0
+
+
+def fit(
+    csv: Path,
+    law: Literal["power", "offset", "chinchilla"],
+    y: str,
+    x: str = "",
+    n: str = "",
+    d: str = "",
+    flop: str = "",
+    arm: str = "",
+    cluster: tuple[str, ...] = (),
+    predict: tuple[str, ...] = (),
+    bootstrap: int = 1000,
+    drop_top: int = 0,
+    margin: float = 0.02,
+    seed: int = 0,
+) -> int:
+    """Fit a scaling law to the columns of a CSV file, one row a run; prints JSON.
+
+    Rows whose column schedule_complete is false are left out. Which estimator answers, and why, is in the output.
+
+    Args:
+        csv: A table with a header line.
+        law: L = a x^-b, L = E + a x^-b, or L = E + A N^-alpha + B D^-beta.
+        y: Column of losses.
+        x: Column of the scale, for power and offset.
+        n: Column of parameters, for chinchilla.
+        d: Column of tokens, for chinchilla.
+        flop: Column of training FLOPs, instead of tokens: D = FLOP / (6 N).
+        arm: Column of arms: fitted with one E and own exponents, each compared with the first.
+        cluster: Columns; runs that agree in all of them are resampled together. None: runs at the same scales are.
+        predict: Scales at which to predict the loss of one run: X, or N,D for chinchilla.
+        bootstrap: Resamples behind the intervals.
+        drop_top: Leave out so many of the highest losses.
+        margin: Exponents of arms that differ by less count as equal.
+        seed: Seed of the resamples.
+    """
+    import json
+
+    from helpers.analysis.fits.laws import LAWS
+    from helpers.analysis.fits.points import read_csv, read_points
+    from helpers.analysis.fits.report import parse_scales, report_fit
+
+    columns = {"y": y, "x": x, "n": n, "d": d, "flop": flop, "arm": arm, "cluster": cluster}
+    points, notes = read_points(read_csv(csv), **columns, drop_top=drop_top)
+    ahead = parse_scales(predict, LAWS[law])
+    options = {"ahead": ahead, "margin": margin, "num_draws": bootstrap, "seed": seed, "notes": notes}
+    print(json.dumps(report_fit(points, LAWS[law], **options), indent=1, allow_nan=False, ensure_ascii=False))
     return 0
 
 
@@ -203,7 +284,9 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "train": train,
     "eval": evaluate,
     "grid": grid,
+    "status": status,
     "analyse": analyse,
+    "fit": fit,
     "verify": verify,
     "repository": repository,
 }
@@ -221,19 +304,13 @@ def main(arguments: list[str] | None = None) -> int:
         print("stopped; checkpoints are kept, and the same command goes on", file=sys.stderr)
         return 1
     except (ValueError, RuntimeError) as error:
-        if not _is_ours(error):
+        if not is_ours(error):
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-
-
-def _is_ours(error: Exception) -> bool:
-    """Whether it was raised in this package: a message for the user, and not a fault of a library or of ours."""
-    frames = list(traceback.walk_tb(error.__traceback__))
-    return bool(frames) and frames[-1][0].f_globals.get("__name__", "").startswith("helpers.")
 
 
 def _description() -> str:

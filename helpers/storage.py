@@ -98,6 +98,13 @@ class Storage:
     def notebook(self, name: str) -> Path:
         return self._place("notebooks", f"{name}.ipynb")
 
+    def predictions(self) -> Path:
+        return self.root / "predictions"
+
+    def prediction(self, name: str) -> Path:
+        """What was said of held-out runs before they were trained."""
+        return self._place("predictions", f"{name}.json")
+
     def figure(self, name: str) -> Path:
         return self._place("fig", name)
 

@@ -35,17 +35,20 @@ def write_run(
     bayes: dict[str, np.ndarray] | None = None,
     bayes_known: dict[str, np.ndarray] | None = None,
     unique_tokens_each: int = 40_000,
+    paper_offsets: dict[str, np.ndarray] | None = None,
 ) -> Path:
-    """Write the result of a run whose XE at each position of each component is `curves` (positions,)."""
+    """Write the result of a run whose XE at each position of each component is `curves` (positions,), and on each of
+    its papers differs from the component's by `paper_offsets`, which sum to 0."""
+    papers = paper_offsets or dict.fromkeys(curves, PAPER_OFFSETS)
     rows = [
-        _xe_row(config, name, curve, bayes and bayes[name], bayes_known and bayes_known[name])
+        _xe_row(config, name, curve, bayes and bayes[name], bayes_known and bayes_known[name], papers[name])
         for name, curve in curves.items()
     ]
     means = {name: _mean([row[name] for row in rows]) for name in ("xe", "bayes_xe", "bayes_known_xe")}
     summary = {"kind": "summary", "step": STEPS, **means, "ppl": float(np.exp(means["xe"]))}
     # An earlier snapshot, with values that no table may use.
     early = [row | {"step": 100, "xe": 99.0} for row in rows], [summary | {"step": 100, "xe": 99.0}]
-    run = _run_line(config, {name: unique_tokens_each for name in curves})
+    run = run_line(config, {name: unique_tokens_each for name in curves})
     return write_result(storage.result(config.run_id), Result(run, early[0] + rows, [*early[1], summary]))
 
 
@@ -90,20 +93,26 @@ def _mean(values: list[float | None]) -> float | None:
 
 
 def _xe_row(
-    config: RunConfig, component: str, curve: np.ndarray, bayes: np.ndarray | None, known: np.ndarray | None
+    config: RunConfig,
+    component: str,
+    curve: np.ndarray,
+    bayes: np.ndarray | None,
+    known: np.ndarray | None,
+    paper_offsets: np.ndarray,
 ) -> dict[str, object]:
     xe = float(curve[1:].mean())
     row = {"kind": "xe", "step": STEPS, "component": component, "split": config.eval.split, "windows": 1024}
     row |= {"xe": xe, "ppl": float(np.exp(xe)), "se": 0.01, "xe_by_position": curve.tolist()}
-    papers = {"paper_id": [f"p{n}" for n in range(8)], "windows": [128] * 8, "xe": (xe + PAPER_OFFSETS).tolist()}
-    row["by_paper"] = papers
+    count = len(paper_offsets)
+    row["by_paper"] = {"paper_id": [f"p{n}" for n in range(count)], "windows": [1024 // count] * count}
+    row["by_paper"]["xe"] = (xe + paper_offsets).tolist()
     for name, values in (("bayes", bayes), ("bayes_known", known)):
         row[f"{name}_xe"] = None if values is None else float(values[1:].mean())
         row[f"{name}_xe_by_position"] = None if values is None else values.tolist()
     return row
 
 
-def _run_line(config: RunConfig, unique_by_component: dict[str, int]) -> dict[str, object]:
+def run_line(config: RunConfig, unique_by_component: dict[str, int]) -> dict[str, object]:
     tokens = STEPS * config.train.batch_size * config.data.window_tokens
     unique = sum(unique_by_component.values())
     provenance = {"python": "3.11", "torch": "2.13.0", "device": "cpu", "precision": "fp32", "cache_id": "simulated"}

@@ -22,9 +22,10 @@ from simulated_results import (
 
 from helpers.analysis import tables
 from helpers.analysis.analyse import analyse
+from helpers.analysis.conditions import condition_file_name
 from helpers.analysis.contrasts import by_position, by_seed, with_k1
 from helpers.analysis.figures import dxe_vs_k, save_figure, xe_by_position, xe_vs_k
-from helpers.analysis.results import GRID, condition_file_name, load_results
+from helpers.analysis.results import GRID, load_results
 from helpers.config import ModelConfig
 from helpers.evaluation.result_file import read_result, write_result
 from helpers.storage import Storage

@@ -10,7 +10,6 @@ from simulated_results import NUM_POSITIONS, flat_curves, run_config, simulate_b
 from helpers.analysis import science_figures
 from helpers.analysis.curves import areas, curves_by_run, identification_length, in_context
 from helpers.analysis.decomposition import decompose
-from helpers.analysis.records import alike_but_for, run_lines
 from helpers.analysis.results import load_results
 from helpers.analysis.science import by_size, science_of
 from helpers.config import ModelConfig
@@ -210,7 +209,7 @@ def test_repetition_is_full_less_constant_unique_over_the_components_of_both(par
     write_run(parts_storage, run_config(2, 0, **constant), flat_curves({"A": 2.18, "B": 3.4}))
     results = load_results(parts_storage, "ergodic")
     full, other = results.conditions
-    assert alike_but_for(results, run_lines(parts_storage, results), full, "data.allocation") == [full, other]
+    assert results.alike_but_for(full, "data.allocation") == [full, other]
     row = parts_of(parts_storage, other).loc["repetition"]
     # On A at seed 0: 0.05 under full, 0.08 under constant_unique.
     assert (row["num_seeds"], row["value"]) == (1, pytest.approx(0.05 - 0.08))
@@ -243,14 +242,12 @@ def test_only_conditions_that_differ_in_size_alone_are_compared(storage):
     write_run(storage, larger, flat_curves({"A": 1.8}))
     write_run(storage, faster, flat_curves({"A": 1.0}))
     results = load_results(storage, "ergodic")
-    lines = run_lines(storage, results)
-    alike = alike_but_for(results, lines, results.conditions[0], "model.size")
-    sizes = by_size(results, alike)
+    sizes = by_size(results, results.alike_but_for(results.conditions[0], "model.size"))
     assert sorted(sizes["size"]) == ["14m", "tiny"]
     tiny = sizes[sizes["size"] == "tiny"].iloc[0]
     assert (tiny["num_runs"], tiny["xe"]) == (2, pytest.approx(2.1))
     assert tiny["high"] == pytest.approx(2.1 + T_1 * 0.1, rel=1e-4)
-    drawn = [len(science_of(results, lines, condition).sizes) > 0 for condition in results.conditions]
+    drawn = [len(science_of(results, condition).sizes) > 0 for condition in results.conditions]
     assert sum(drawn) == 1
 
 

@@ -1,8 +1,10 @@
 """Presets, plan and runner: counts and totals by hand, and a stand-in notebook that fails in every way there is."""
 
 import dataclasses
+import math
 import os
 import random
+import shlex
 import shutil
 import threading
 import time
@@ -16,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_notebook
 
-from helpers.config import ARXIV_COMPONENTS, RunConfig
+from helpers.config import ARXIV_COMPONENTS, ModelConfig, RunConfig
 from helpers.data.fetch_arxiv import cache_id, ensure_cache
 from helpers.evaluation.result_file import Result, write_result
 from helpers.grid import notebook_job
@@ -28,12 +30,12 @@ from helpers.grid.shard import Shard
 from helpers.grid.space import RunSpace, needed_bytes, run_space
 from helpers.grid.state import run_state
 from helpers.grid.text import aligned, count, duration, size
-from helpers.models.shapes import SHAPES
+from helpers.models.shapes import SHAPES, count_parameters
 from helpers.overrides import apply_overrides
 from helpers.storage import Storage
 from helpers.studies import find_preset, find_study, known_components
 from helpers.studies.grid import run_preset
-from helpers.studies.preset import ComponentsUnknown, grid_runs
+from helpers.studies.preset import ComponentsUnknown
 from helpers.training.events import Saved
 from helpers.training.train_single_k import train_single_k
 
@@ -97,16 +99,38 @@ def run_stand_in(notebook: Path, configs: list[RunConfig], storage: Storage, **s
 
 def test_paper_has_15_runs_30_baselines_and_15_controls():
     preset = find_preset("ergodic", "paper")
-    runs = list(grid_runs(preset, known_components(preset.config.data)))
+    runs = list(preset.runs(known_components(preset.config.data)))
     roles = Counter(("control" if r.data.shuffle_labels else "baseline" if r.data.components else "grid") for r in runs)
     # 11 components at 3 seeds are 33 baselines; at each seed the K = 1 run of the grid is one of them already.
     assert roles == {"grid": 5 * 3, "baseline": 33 - 3, "control": 5 * 3}
     assert len({run.run_id for run in runs}) == len(runs)
 
 
+def test_size_has_every_run_with_every_size_and_a_set_size_alone(storage):
+    preset = find_preset("ergodic", "size")
+    runs = list(preset.runs(known_components(preset.config.data)))
+    assert Counter(run.model.size for run in runs) == dict.fromkeys(("14m", "31m", "70m", "160m", "410m"), 15 + 30)
+    assert len({run.run_id for run in runs}) == 225
+    assert {run.train for run in runs} == {preset.config.train}
+    one = find_preset("ergodic", "size", overrides=["model.size=70m"])
+    assert {run.model.size for run in one.runs(known_components(one.config.data))} == {"70m"}
+    parameters = run_parameters(runs[-1], preset.config, "size", storage)
+    again = find_preset("ergodic", "size", overrides=shlex.split(parameters["OVERRIDES"]))
+    assert again.run(parameters["K"], parameters["SEED"]) == runs[-1]
+
+
+def test_size_note_states_the_arithmetic_of_its_config():
+    preset = find_preset("ergodic", "size")
+    tokens = preset.config.train.steps * preset.config.train.batch_size * preset.config.data.window_tokens
+    assert tokens == 256_000_000 and "256 M" in preset.note
+    counts = [count_parameters(ModelConfig(size=size), 50_277).total for size in ("14m", "410m")]
+    assert [f"{tokens / count:.2g}" for count in counts] == ["18", "0.63"]
+    assert "18 a parameter for 14m, 0.6 for 410m" in preset.note
+
+
 def test_left_out_baselines_are_the_components_of_the_k1_runs():
     preset = find_preset("ergodic", "paper", overrides=["data.order=listed"])
-    runs = grid_runs(preset, known_components(preset.config.data))
+    runs = preset.runs(known_components(preset.config.data))
     named = Counter(run.data.components[0] for run in runs if run.data.components)
     assert named == {name: 3 for name in ARXIV_COMPONENTS[1:]}
 
@@ -114,18 +138,18 @@ def test_left_out_baselines_are_the_components_of_the_k1_runs():
 def test_smallest_component_decides_only_with_sizes():
     preset = find_preset("ergodic", "paper", overrides=["data.order=smallest_first"])
     with pytest.raises(ComponentsUnknown, match="fetch"):
-        list(grid_runs(preset, known_components(preset.config.data)))
+        list(preset.runs(known_components(preset.config.data)))
     sizes = {name: 1000 - position for position, name in enumerate(ARXIV_COMPONENTS)}
-    named = {run.data.components[0] for run in grid_runs(preset, sizes) if run.data.components}
+    named = {run.data.components[0] for run in preset.runs(sizes) if run.data.components}
     assert named == set(ARXIV_COMPONENTS[:-1])
 
 
 def test_local_files_need_the_cache_for_baselines_only(tmp_path):
     paper = find_preset("ergodic", "paper", source=str(tmp_path))
     with pytest.raises(ComponentsUnknown, match="fetch"):
-        list(grid_runs(paper, known_components(paper.config.data)))
+        list(paper.runs(known_components(paper.config.data)))
     demo = find_preset("ergodic", "demo", source=str(tmp_path))
-    assert len(list(grid_runs(demo, known_components(demo.config.data)))) == 10
+    assert len(list(demo.runs(known_components(demo.config.data)))) == 10
 
 
 def test_paper_note_states_the_arithmetic_of_its_config():
@@ -231,6 +255,20 @@ def test_runs_of_unequal_length_are_refused(tiny_config, storage):
     configs = [dataclasses.replace(apply_overrides(tiny_config, overrides), k=k) for k in (1, 2)]
     with pytest.raises(ValueError, match=r"train\.epochs .* data\.allocation=full"):
         plan_grid(configs, storage)
+
+
+def test_lengths_are_compared_between_runs_of_one_model(tiny_config, storage):
+    """20 N differs between sizes and, by up to 0.5 % of a feed-forward layer, between activations."""
+    overrides = ["train.steps=none", "train.tokens_per_parameter=20"]
+    config = apply_overrides(tiny_config, [*overrides, "model.size=gpt-10k"])
+    models = [("gpt-10k", "gelu"), ("gpt-10k", "swiglu"), ("gpt-30k", "gelu")]
+    configs = [apply_overrides(config, [f"model.size={size}", f"model.activation={name}"]) for size, name in models]
+    plan = plan_grid(configs, storage)
+    assert [run.tokens for run in plan.runs] == [20 * 9_576, 20 * (9_576 + 28), 20 * 31_464]
+    assert plan.runs[0].steps == math.ceil(20 * 9_576 / 800)
+    longer = apply_overrides(config, ["train.tokens_per_parameter=21"])
+    with pytest.raises(ValueError, match="the gpt-10k runs of this grid would consume 191,520 to 201,096"):
+        plan_grid([*configs, longer], storage)
 
 
 def test_a_damaged_result_is_not_done(tiny_config, storage):

@@ -21,11 +21,12 @@ from simulated_results import (
 from helpers.analysis import latex, report_methods, tables
 from helpers.analysis import report_words as words
 from helpers.analysis.analyse import analyse
+from helpers.analysis.estimates import Estimate
 from helpers.analysis.report import data
 from helpers.analysis.report_blocks import Code, Heading, Points, Section, Table, Text, to_html, to_markdown
-from helpers.analysis.report_design import missing_baselines, seed_deviation
+from helpers.analysis.report_design import missing_baselines
 from helpers.analysis.results import load_results
-from helpers.analysis.statistics import Equivalence, Estimate
+from helpers.analysis.statistics import Equivalence
 from helpers.storage import Storage, publish_bytes, publish_text
 from tests.test_analysis import rewrite_run_line
 
@@ -130,7 +131,7 @@ def test_names_from_data_are_text_and_never_markup(storage):
 
 
 def test_letters_that_xml_forbids_do_not_break_the_document():
-    section = Section("A", [Text("a\x00b\x1bc\ufffe\u202ed"), Table(pd.DataFrame({"x": ["\x07<"]}), "t")])
+    section = Section("A", [Text("a\x00b\x1bc\ufffe\u202ed"), Table(pd.DataFrame({"component": ["\x07<"]}), "t")])
     assert "a b c" in "".join(ET.fromstring(to_html("t", "l", [section])).itertext())
 
 
@@ -180,7 +181,7 @@ def test_text_without_exact_values_shows_the_bound_in_their_place(storage):
         write_run(storage, run_config(1, seed, components=("B",)), flat_curves({"B": 3.0}))
         write_run(storage, run_config(2, seed), flat_curves({"A": 2.1 + seed / 100, "B": 3.1}))
     _, text = report_of(storage)
-    assert "No K has both an exact value and an interval" in text
+    assert "No K has an exact value" in text
     assert f"at most {math.log(2) / 99:.4f}" in text
     assert "Missing: remainder at K = 2 (identification and amount missing)" in text
 
@@ -237,18 +238,26 @@ def test_equivalence_is_said_with_its_margin(p, said):
     assert said in sentence and "±0.0242" in sentence and "90 % interval -0.0100 to +0.0120" in sentence
 
 
-def test_the_known_answer_is_counted_where_it_can_be():
+def test_the_known_answer_is_judged_at_every_k():
     table = pd.DataFrame(
         {
             "k": [2, 4, 8, 11],
+            "num_runs": [3, 3, 3, 1],
             "low": [0.0, 0.0, 0.03, -np.inf],
             "high": [0.01, 0.02, 0.04, np.inf],
             "bayes_dxe": [0.005, 0.01, 0.02, 0.02],
+            "excess": [0.0, -0.002, 0.015, 0.1],
+            "excess_low": [-0.004, -0.003, 0.01, -np.inf],
+            "excess_high": [0.004, -0.001, 0.02, np.inf],
         }
     )
-    sentence = words.known_answer_sentence(table)
-    assert "at 2 of 3 values of K; not at K = 8" in sentence
-    assert words.known_answer_sentence(table[:2]).endswith("at 2 of 2 values of K.")
+    first, two, four, eight = words.known_answer_sentences(table)
+    assert "contains the exact value at 2 of 3 values of K" in first and "not noise" in first
+    assert "+0.0050, lies inside the interval +0.0000 to +0.0100" in two and two.endswith("learner is seen.")
+    assert "less than an ideal learner would" in four
+    assert "+0.0200, lies outside the interval +0.0300 to +0.0400" in eight
+    assert "lose +0.0150 nats per token beyond it (95 % interval +0.0100 to +0.0200, 3 runs): more than" in eight
+    assert len(words.known_answer_sentences(table[3:])) == 1
 
 
 def test_plain_and_matched_stand_side_by_side(full_storage, full_report):
@@ -261,13 +270,6 @@ def test_plain_and_matched_stand_side_by_side(full_storage, full_report):
 
 
 # Limits, methods, provenance
-
-
-def test_the_seed_deviation_is_pooled_over_k():
-    matched = pd.DataFrame({"k": [1, 1, 2, 2, 4, 4, 4, 8], "dxe": [0.0, 0.0, 0.01, 0.03, 0.01, 0.02, 0.03, 0.5]})
-    # Sums of squares 2e-4 and 2e-4 on 1 + 2 degrees of freedom; one run at K = 8 has none, and K = 1 is zero by itself.
-    deviation, freedom = seed_deviation(matched)
-    assert (deviation, freedom) == (pytest.approx(math.sqrt(4e-4 / 3)), 3)
 
 
 def test_measured_coverage_is_quoted_with_its_command(tmp_path, monkeypatch):
@@ -300,12 +302,18 @@ def test_every_run_is_named_with_what_made_it(storage):
 
 def test_the_data_section_shows_the_analysis_of_the_data_set(storage):
     assert "No analysis of the data set" in to_markdown("", "", [data(storage)])
-    publish_text(storage.table("dataset_sizes.csv"), "component,papers\nNA,12\n<b>,\n")
+    publish_text(storage.table("dataset_papers.csv"), "component,train_papers\nNA,12\n<b>,\n")
+    publish_text(storage.table("dataset_separation.csv"), "labels,bound\nshuffled,0.7\n")
+    publish_text(storage.table("dataset_overlap.csv"), "component,bound,k\nbound,0,0.5\nk,0.5,0\n")
     publish_bytes(storage.figure("dataset_lengths.png"), b"\x89PNG\r\n\x1a\n" + bytes(16))
     document = ET.fromstring(to_html("", "", [data(storage)]))
     cells = [[cell.text for cell in row.iter("td")] for row in document.iter("tr")]
     assert ["NA", "12"] in cells and ["<b>", "-"] in cells
     assert document.find(".//img").get("alt") == "dataset lengths"
+    headings = [[cell.text for cell in row.iter("th")] for row in document.iter("thead")]
+    # Categories of the overlap are numbered: two that are called as a column of ours are none.
+    assert headings == [["category", "train papers"], ["labels", "ln K (nats)"], ["number", "category", "1", "2"]]
+    assert ["1", "bound", "0.0000", "0.5000"] in cells
 
 
 # LaTeX

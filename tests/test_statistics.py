@@ -9,16 +9,23 @@ from scipy import stats
 from statsmodels.stats.weightstats import ttost_paired
 
 from helpers.analysis import statistics
+from helpers.analysis.estimates import PaperMeans
 from helpers.analysis.findings import find
+from helpers.analysis.power import smallest_detectable
 from helpers.analysis.results import load_results
 from helpers.storage import Storage
 from tests.simulated_truth import KS, Truth, simulate
 
 
 def rows_of(xe: dict[tuple[int, int, str], float]) -> pd.DataFrame:
-    return pd.DataFrame(
-        [{"run_id": f"k{k}s{s}", "k": k, "seed": s, "component": c, "xe": value} for (k, s, c), value in xe.items()]
-    )
+    rows = [{"run_id": f"k{k}s{s}", "k": k, "seed": s, "component": c, "xe": xe[k, s, c]} for k, s, c in xe]
+    frame = pd.DataFrame(rows)
+    return frame.assign(**one_paper(frame))
+
+
+def one_paper(rows: pd.DataFrame) -> dict[str, list[np.ndarray]]:
+    """All windows of a component in one paper, of which there is no noise to be known."""
+    return {"paper_windows": [np.array([1])] * len(rows), "paper_xe": [np.array([xe]) for xe in rows["xe"]]}
 
 
 def simulated_rows(slope: float, seed: int, run: float = 0.01, window: float = 0.01) -> pd.DataFrame:
@@ -31,15 +38,6 @@ def simulated_rows(slope: float, seed: int, run: float = 0.01, window: float = 0
             component = (s + 7 * place) % 11
             xe[k, s, f"c{component}"] = offsets[component] + effect + rng.normal(0, window)
     return rows_of(xe)
-
-
-def test_mean_over_runs_is_the_one_sample_t_interval() -> None:
-    values = np.array([0.3, -0.1, 0.4, 0.25])
-    estimate = statistics.mean_over_runs(values)
-    reference = stats.ttest_1samp(values, 0)
-    assert (estimate.low, estimate.high) == pytest.approx(tuple(reference.confidence_interval(0.95)))
-    assert estimate.p_value == pytest.approx(reference.pvalue)
-    assert statistics.mean_over_runs(values[:1]).high == np.inf
 
 
 def test_slope_finds_the_truth_where_there_is_hardly_noise() -> None:
@@ -94,10 +92,14 @@ def test_trend_is_pages_test() -> None:
 
 def test_contrasts_adjust_for_their_number() -> None:
     rng = np.random.default_rng(0)
-    names = [f"c{n}" for n in range(6)]
-    pairs = pd.DataFrame({"component": names * 4, "dxe": rng.normal(np.tile(np.linspace(0, 3, 6), 4), 0.4)})
-    table = statistics.component_contrasts(pairs).set_index("component")
-    p = table["p_value"].to_numpy()
+    differences = rng.normal(np.linspace(0, 3, 6), 0.4, size=(4, 6))
+    measured = {
+        f"c{n}": [{f"c{n}": PaperMeans(windows=np.array([1]), values=np.array([value]))} for value in column]
+        for n, column in enumerate(differences.T)
+    }
+    p = stats.ttest_1samp(differences, 0).pvalue  # one paper each: nothing to be known of papers
+    table = statistics.component_contrasts(measured)
+    assert table["p_value"].to_numpy() == pytest.approx(p)
     order = np.argsort(p)
     holm = np.maximum.accumulate(np.minimum(1, p[order] * np.arange(6, 0, -1)))
     assert table["p_holm"].to_numpy()[order] == pytest.approx(holm)
@@ -118,9 +120,10 @@ def test_bootstrap_covers_the_noise_of_runs_and_of_papers() -> None:
     rng = np.random.default_rng(0)
     papers, runs = 50, 40
     effect = rng.normal(0, 0.5, runs)
-    data = [[(np.full(papers, 10.0), 1 + value + rng.normal(0, 2.0, papers))] for value in effect]
+    values = [1 + value + rng.normal(0, 2.0, papers) for value in effect]
+    data = [{"a": PaperMeans(windows=np.full(papers, 10.0), values=run)} for run in values]
     low, high = statistics.hierarchical_bootstrap(data)
-    means = np.array([run[0][1].mean() for run in data])
+    means = np.mean(values, axis=1)
     # Each run's mean holds its papers' noise already, and the second stage adds it once more.
     expected = 2 * 1.96 * np.sqrt((means.var(ddof=1) + 4 / papers) / runs)
     assert high - low == pytest.approx(expected, rel=0.15)
@@ -133,14 +136,29 @@ def test_an_outlier_is_named() -> None:
     assert statistics.outlier_runs(rows.assign(xe=rows["xe"] + 0.2 * (rows["run_id"] == "k4s1"))) == ["k4s1"]
 
 
-def test_smallest_detectable_slope_is_detected_as_often_as_stated() -> None:
-    """Simulated least squares at that slope rejects in 80 % of 2,000 draws."""
-    ks = np.repeat(KS, 3)
-    slope = statistics.smallest_detectable_slope(ks, run_deviation=0.01)
-    rng = np.random.default_rng(0)
-    fits = [stats.linregress(np.log2(ks), slope * np.log2(ks) + rng.normal(0, 0.01, 15)) for _ in range(2000)]
-    assert np.mean([fit.pvalue < 0.05 for fit in fits]) == pytest.approx(0.8, abs=0.03)
-    assert statistics.smallest_detectable_slope(np.array([1, 2]), 0.01) == np.inf
+@pytest.mark.slow
+def test_the_slope_is_detected_as_often_as_its_standard_error_says() -> None:
+    """At the smallest slope that 60 simulated grids are said to detect on average, 60 others reject in 80 %."""
+    fits = [statistics.slope(simulated_rows(0.0, seed)) for seed in range(60)]
+    least = np.mean([smallest_detectable(fit.standard_error, fit.degrees_of_freedom) for fit in fits])
+    rejected = sum(statistics.slope(simulated_rows(least, seed)).p_value < 0.05 for seed in range(100, 160))
+    assert stats.binom.ppf(0.001, 60, 0.8) <= rejected <= stats.binom.ppf(0.999, 60, 0.8)
+
+
+def test_the_slope_holds_the_noise_of_papers_that_react_alike_in_all_runs() -> None:
+    """Runs without noise of their own, on papers that react to K by chance: the error is that of the mean reaction."""
+    rng, papers = np.random.default_rng(5), 25
+    reaction = {f"c{number}": rng.normal(0, 0.01, papers) for number in range(11)}
+    rows = simulated_rows(0.0, seed=5, run=1e-6, window=1e-6)
+    difficulty = {name: rng.normal(0, 0.5, papers) for name in reaction}
+    values = [
+        row.xe + difficulty[row.component] + reaction[row.component] * np.log2(row.k) for row in rows.itertuples()
+    ]
+    rows = rows.assign(xe=[xe.mean() for xe in values], paper_xe=values, paper_windows=[np.full(papers, 4)] * len(rows))
+    with_papers, without = statistics.slope(rows), statistics.slope(rows.assign(**one_paper(rows)))
+    assert with_papers.value == without.value
+    of_papers = np.sqrt(with_papers.standard_error**2 - without.standard_error**2)
+    assert of_papers == pytest.approx(0.01 / np.sqrt(11 * papers), rel=0.3)
 
 
 @pytest.mark.slow
@@ -163,7 +181,7 @@ def test_interval_false_positives_and_equivalence_keep_their_rates(tmp_path) -> 
 
 def test_findings_of_a_whole_grid(tmp_path) -> None:
     storage = Storage.at(tmp_path)
-    simulate(storage, Truth(slope=0.03, run_deviation=1e-4, window_deviation=1e-4), 0)
+    simulate(storage, Truth(slope=0.03, run_deviation=1e-4, window_deviation=1e-4, reaction_deviation=1e-5), 0)
     results = load_results(storage, "ergodic")
     findings = find(results, results.conditions[0])
     assert findings.num_runs == 45
@@ -174,7 +192,10 @@ def test_findings_of_a_whole_grid(tmp_path) -> None:
     assert findings.trend_p < 0.001
     assert findings.control.is_equivalent
     assert findings.contrasts["value"].to_numpy() == pytest.approx(np.full(11, 0.03 * np.log2(11)), abs=1e-3)
-    assert findings.exposure["condition_number"].iloc[1] > 30  # equal sizes: repetition is K by another name
+    alone, beside = findings.exposure.to_dict("records")
+    assert alone["log2_k"] == pytest.approx(0.03, abs=1e-3)
+    # Equal sizes: repetition is K by another name, and no coefficient of the two is given.
+    assert beside["condition_number"] > 30 and np.isnan([beside["log2_k"], beside["log2_repetition"]]).all()
     assert findings.reasons == {}
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from helpers.analysis import figures, tables
 from helpers.analysis.contrasts import by_position, by_seed
 from helpers.analysis.dataset import analyse_dataset
-from helpers.analysis.records import RunLine, run_lines
 from helpers.analysis.report import save_report
 from helpers.analysis.results import Results, load_results
 from helpers.analysis.science import figure_suffix, save_science, science_of
@@ -34,17 +33,16 @@ def analyse(storage: Storage, study: str) -> list[Path]:
             f"no result of study {study!r} in {storage.results()}; make some with "
             f"`python -m helpers grid --study {study} --storage {storage.root}`{left_out}"
         )
-    lines = run_lines(storage, results)
-    sciences = [science_of(results, lines, condition) for condition in results.conditions]
+    sciences = [science_of(results, condition) for condition in results.conditions]
     paths = save_tables(storage, results) + save_figures(storage, results)
-    paths += save_science(storage, results, sciences) + save_dataset(storage, results, lines)
-    return paths + save_report(storage, results, sciences, lines)
+    paths += save_science(storage, results, sciences) + save_dataset(storage, results)
+    return paths + save_report(storage, results, sciences)
 
 
-def save_dataset(storage: Storage, results: Results, lines: dict[str, RunLine]) -> list[Path]:
+def save_dataset(storage: Storage, results: Results) -> list[Path]:
     """Tables and figures about the papers of the main condition, where their cache is in the storage."""
     runs = results.runs_of(results.conditions[0])
-    cache_id = lines[runs["run_id"].iloc[0]]["provenance"].get("cache_id")
+    cache_id = results.run_lines[runs["run_id"].iloc[0]]["provenance"].get("cache_id")
     cache = open_cache(storage, cache_id) if is_name(cache_id) else None
     return analyse_dataset(storage, cache, results, int(runs["window_tokens"].iloc[0])) if cache else []
 

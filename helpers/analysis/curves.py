@@ -10,8 +10,8 @@ import pandas as pd
 from scipy import stats
 
 from helpers.analysis.contrasts import with_k1
+from helpers.analysis.estimates import CONFIDENCE, mean_over_runs
 from helpers.analysis.results import GRID, Results
-from helpers.analysis.statistics import CONFIDENCE, mean_over_runs
 
 SPENT = 0.9
 """The share of the area at which a component counts as identified."""

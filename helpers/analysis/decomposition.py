@@ -15,22 +15,25 @@ import numpy as np
 import pandas as pd
 
 from helpers.analysis.contrasts import averaged_positions, with_k1
-from helpers.analysis.findings import matched_by_run
+from helpers.analysis.estimates import Estimate, mean_over_runs
+from helpers.analysis.matched import matched_by_run, matched_estimates
 from helpers.analysis.results import CONTROL, GRID, Results
-from helpers.analysis.statistics import mean_over_runs
 
 PARTS = ("total", "identification", "amount", "remainder", "repetition")
 COLUMNS = ["k", "part", "value", "low", "high", "num_seeds", "bound", "reason"]
 
 
 def decompose(results: Results, condition: str, constant_unique: str | None) -> pd.DataFrame:
-    """One row a K above 1 and part, in nats per token, with the t interval over seeds; empty for another allocation.
+    """One row a K above 1 and part, in nats per token; empty for another allocation.
 
+    The interval of the total is that of matched dXE, over runs and papers; those of the parts are t over seeds.
     `constant_unique` is the condition that is equal but for its allocation, if there is one.
     """
     if set(results.runs_of(condition)["allocation"]) != {"full"}:
         return pd.DataFrame(columns=COLUMNS)
-    total, exact = _per_seed(results, condition)
+    pairs = with_k1(results, condition, GRID)
+    total, exact = _per_seed(pairs)
+    totals = matched_estimates(pairs)
     repetition = None if constant_unique is None else _between(results, condition, constant_unique)
     amount = _control_per_seed(results, condition)
     positions = averaged_positions(results, condition)
@@ -42,13 +45,17 @@ def decompose(results: Results, condition: str, constant_unique: str | None) -> 
         parts["repetition"] = _at(repetition, k)
         reasons = _reasons(parts, has_other=repetition is not None)
         bounds = {"identification": np.log(k) / positions}
-        rows += [{"k": k, "bound": bounds.get(name)} | _row(name, parts[name], reasons) for name in PARTS]
+        estimates = {name: mean_over_runs(part.to_numpy()) for name, part in parts.items() if len(part)}
+        estimates |= {"total": totals[k]} if k in totals else {}
+        for name in PARTS:
+            row = {"k": k, "part": name, "num_seeds": len(parts[name]), "bound": bounds.get(name)}
+            rows.append(row | _interval(estimates.get(name)) | {"reason": reasons.get(name, "")})
     return pd.DataFrame(rows, columns=COLUMNS).astype({"bound": float})
 
 
-def _per_seed(results: Results, condition: str) -> tuple[pd.Series, pd.Series]:
+def _per_seed(pairs: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """Matched dXE and its exact value by (k, seed), of runs whose components are all matched."""
-    groups = matched_by_run(with_k1(results, condition, GRID)).groupby(["k", "seed"])
+    groups = matched_by_run(pairs).groupby(["k", "seed"])
     return groups["dxe"].mean().dropna(), groups["bayes_dxe"].mean().dropna()
 
 
@@ -73,12 +80,10 @@ def _at(by_k_and_seed: pd.Series | None, k: int) -> pd.Series:
     return by_k_and_seed.xs(k, level="k")
 
 
-def _row(name: str, by_seed: pd.Series, reasons: dict[str, str]) -> dict[str, object]:
-    row: dict[str, object] = {"part": name, "num_seeds": len(by_seed), "reason": reasons.get(name, "")}
-    if by_seed.empty:
-        return row | {"value": np.nan, "low": np.nan, "high": np.nan}
-    estimate = mean_over_runs(by_seed.to_numpy())
-    return row | {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+def _interval(estimate: Estimate | None) -> dict[str, float]:
+    if estimate is None:
+        return dict.fromkeys(("value", "low", "high"), np.nan)
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
 
 
 def _reasons(parts: dict[str, pd.Series], has_other: bool) -> dict[str, str]:

@@ -1,8 +1,4 @@
-"""What a condition's runs say about XE and K: matched differences, their statistics, controls and parts.
-
-The matched difference of a run is the mean over its components c of XE_c(K) - XE_c(1 on c), same seed, same windows.
-It needs a run on each component alone; runs for which one is missing are counted, not guessed.
-"""
+"""What a condition's runs say about XE and K: matched differences, their statistics, and controls."""
 
 from dataclasses import dataclass
 
@@ -11,11 +7,19 @@ import pandas as pd
 
 from helpers.analysis import statistics
 from helpers.analysis.contrasts import averaged_positions, with_k1
+from helpers.analysis.estimates import Estimate, mean_over_runs, mean_over_runs_and_papers
+from helpers.analysis.matched import matched_by_run, measured_by_k, paper_differences
 from helpers.analysis.results import BASELINE, CONTROL, GRID, Results
-from helpers.analysis.statistics import Equivalence, Estimate
+from helpers.analysis.statistics import Equivalence
 
 EQUIVALENCE_MARGIN = 0.0242
 """Nats: what theory allows at K = 11 (ln 11 / 99). A control that moves by less cannot explain such an effect."""
+CONDITION_LIMIT = 30.0
+"""Above this condition number two covariates cannot be told apart (Belsley, Kuh & Welsch 1980)."""
+BY_K_COLUMNS = [
+    "k", "num_runs", "dxe", "low", "high", "bootstrap_low", "bootstrap_high", "bayes_dxe", "excess", "excess_low",
+    "excess_high", "bound",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +29,10 @@ class Findings:
     condition: str
     num_runs: int
     matched: pd.DataFrame
-    """One row a run of the grid: run_id, k, seed, num_components, num_matched, dxe (NaN unless all are matched), and
-    the exact Bayes value `bayes_dxe` where known."""
+    """One row a run of the grid, of `matched.matched_by_run`."""
     by_k: pd.DataFrame
-    """One row a K above 1: matched dXE over seeds with its t interval, bootstrap interval, exact value, and bound."""
+    """One row a K above 1: matched dXE with its interval over runs and papers and that of the bootstrap, the exact
+    value on the same windows, the excess over it with its t interval over runs, and the bound."""
     slope: Estimate | None
     permutation_p: float | None
     trend_p: float | None
@@ -37,7 +41,7 @@ class Findings:
     control: Equivalence | None
     outliers: list[str]
     exposure: pd.DataFrame
-    """log2 K beside repetition as a covariate: coefficients, and how far the two can be told apart."""
+    """log2 K beside repetition as a covariate: how far the two can be told apart, and coefficients where they can."""
     reasons: dict[str, str]
 
 
@@ -73,36 +77,24 @@ def find(results: Results, condition: str, margin: float = EQUIVALENCE_MARGIN) -
     )
 
 
-def matched_by_run(pairs: pd.DataFrame) -> pd.DataFrame:
-    """One row a run from rows of `with_k1`; `dxe` only where every component of the run is matched."""
-    groups = pairs.groupby(["run_id", "k", "seed"])
-    table = groups.agg(
-        num_components=("component", "count"),
-        num_matched=("dxe_same", "count"),
-        dxe=("dxe_same", "mean"),
-        bayes_dxe=("bayes_dxe_same", "mean"),
-    ).reset_index()
-    whole = table["num_matched"] == table["num_components"]
-    return table.assign(dxe=table["dxe"].where(whole), bayes_dxe=table["bayes_dxe"].where(whole))
-
-
 def matched_by_k(pairs: pd.DataFrame, matched: pd.DataFrame, positions: int) -> pd.DataFrame:
-    """One row a K above 1 that has a matched run."""
+    """One row a K above 1 that has a matched run; the excess over the exact value is paired by run."""
     rows = []
-    for k, runs in matched[(matched["k"] > 1) & matched["dxe"].notna()].groupby("k"):
-        estimate = statistics.mean_over_runs(runs["dxe"].to_numpy())
-        low, high = statistics.hierarchical_bootstrap(
-            [_paper_differences(pairs[pairs["run_id"] == run_id]) for run_id in runs["run_id"]]
-        )
+    for k, runs in measured_by_k(pairs).items():
+        dxe = mean_over_runs_and_papers(runs)
+        bootstrap_low, bootstrap_high = statistics.hierarchical_bootstrap(runs)
+        own = matched[(matched["k"] == k) & matched["dxe"].notna()]
+        excess = mean_over_runs((own["dxe"] - own["bayes_dxe"]).to_numpy())
+        has_exact = bool(np.isfinite(excess.value))
         rows.append(
             {
-                "k": k, "num_runs": len(runs), "dxe": estimate.value, "low": estimate.low, "high": estimate.high,
-                "bootstrap_low": low, "bootstrap_high": high, "bayes_dxe": runs["bayes_dxe"].mean(),
-                "bound": np.log(k) / positions,
+                "k": k, "num_runs": len(runs), "dxe": dxe.value, "low": dxe.low, "high": dxe.high,
+                "bootstrap_low": bootstrap_low, "bootstrap_high": bootstrap_high, "bayes_dxe": own["bayes_dxe"].mean(),
+                "excess": excess.value, "excess_low": excess.low if has_exact else np.nan,
+                "excess_high": excess.high if has_exact else np.nan, "bound": np.log(k) / positions,
             }
         )  # fmt: skip
-    columns = ["k", "num_runs", "dxe", "low", "high", "bootstrap_low", "bootstrap_high", "bayes_dxe", "bound"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=BY_K_COLUMNS)
 
 
 def control_equivalence(results: Results, condition: str, margin: float) -> Equivalence:
@@ -122,8 +114,7 @@ def exposure(results: Results, condition: str) -> pd.DataFrame:
     """Least squares of component-centred XE on log2 K, alone and beside log2 repetition, with condition numbers.
 
     Under `full` allocation a component's repetition falls as 1 / K, so that the two covariates differ only by how
-    unequal components are in size: the condition number says whether their coefficients mean anything (above 30 they
-    do not; Belsley, Kuh & Welsch 1980).
+    unequal components are in size. Coefficients are NaN where the condition number is above CONDITION_LIMIT.
     """
     rows = pd.concat([results.of(condition, role)[1] for role in (GRID, BASELINE)])
     tokens = results.runs.set_index("run_id")["tokens_seen"]
@@ -139,12 +130,12 @@ def _least_squares(name: str, rows: pd.DataFrame, covariates: list[np.ndarray]) 
     centred = [_without(components, values) for values in [*covariates, rows["xe"].to_numpy(float)]]
     design = np.column_stack(centred[:-1])
     norms = np.linalg.norm(design, axis=0)
-    result: dict[str, object] = {"model": name, "num_runs": rows["run_id"].nunique()}
-    if (norms < 1e-9).any():
-        return result | {"condition_number": np.inf}
+    condition_number = float(np.linalg.cond(design / norms)) if (norms > 1e-9).all() else np.inf
+    result = {"model": name, "num_runs": rows["run_id"].nunique(), "condition_number": condition_number}
+    if condition_number > CONDITION_LIMIT:
+        return result
     coefficients = np.linalg.lstsq(design, centred[-1], rcond=None)[0]
-    named = dict(zip(("log2_k", "log2_repetition"), coefficients, strict=False))
-    return result | named | {"condition_number": float(np.linalg.cond(design / norms))}
+    return result | dict(zip(("log2_k", "log2_repetition"), coefficients, strict=False))
 
 
 def _without(components: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -164,10 +155,9 @@ def _by_seed(matched: pd.DataFrame) -> pd.DataFrame:
 
 def _contrasts(pairs: pd.DataFrame) -> pd.DataFrame:
     mixed = pairs[(pairs["k"] > 1) & pairs["dxe_same"].notna()]
-    largest = mixed[mixed["k"] == mixed["k"].max()].rename(columns={"dxe_same": "dxe"})
-    return statistics.component_contrasts(largest).assign(k=largest["k"].max() if len(largest) else None)
-
-
-def _paper_differences(rows: pd.DataFrame) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Windows and mean difference of each paper, for each component of one run."""
-    return [(row.paper_windows, row.paper_xe - row.paper_xe_k1) for row in rows.itertuples()]
+    largest = mixed[mixed["k"] == mixed["k"].max()]
+    measured = {
+        name: [paper_differences(own) for _, own in rows.groupby("run_id")]
+        for name, rows in largest.groupby("component")
+    }
+    return statistics.component_contrasts(measured).assign(k=largest["k"].max() if len(largest) else None)

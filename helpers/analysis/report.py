@@ -11,9 +11,9 @@ import pandas as pd
 
 from helpers.analysis import report_words as words
 from helpers.analysis import tables
+from helpers.analysis.dataset import TITLES, readable, saved_dataset_tables
 from helpers.analysis.decomposition import PARTS
-from helpers.analysis.findings import Findings
-from helpers.analysis.records import RunLine
+from helpers.analysis.findings import CONDITION_LIMIT, Findings
 from helpers.analysis.report_blocks import (
     Block,
     Heading,
@@ -40,6 +40,7 @@ _DXE_COLUMNS = [
     "k", "num_pairs", "dxe", "dxe_sigma", "bayes_dxe", "num_same", "dxe_same", "dxe_same_sigma", "bayes_dxe_same",
     "bound",
 ]  # fmt: skip
+_PART_HEADINGS = {"k": "K", **{part: part for part in PARTS}, "repetition": "repetition (full - constant unique)"}
 _RESULT_FIGURES = {
     "matched": "Matched ΔXE: each component compared with a model of it alone, at the same seed, on the same windows.",
     "xe_vs_K": "XE against K. Means at small K also differ by how hard the components are that each seed begins with.",
@@ -47,11 +48,11 @@ _RESULT_FIGURES = {
     "in_context": "XE and matched ΔXE along the window, and the area under matched ΔXE against its bound ln K.",
     "decomposition": "Parts of matched ΔXE; a cross is a part that these runs cannot tell.",
     "components": "Each component at the largest K.",
-    "size": "Model size as a factor; all other settings are equal.",
+    "size": "Model size as a factor; all other settings are equal, and so are the components at a K and seed.",
 }
 
 
-def save_report(storage: Storage, results: Results, sciences: list[Science], lines: dict[str, RunLine]) -> list[Path]:
+def save_report(storage: Storage, results: Results, sciences: list[Science]) -> list[Path]:
     """Publish `report.html` and `report.md` in the storage root; the figures that it embeds lie in `fig/` by now."""
     title = f"XE against the number of ergodic components: study {results.study}"
     lead = (
@@ -66,7 +67,7 @@ def save_report(storage: Storage, results: Results, sciences: list[Science], lin
         _controls(results, sciences),
         limits(results, sciences),
         methods(),
-        provenance(results, sciences, lines),
+        provenance(results, sciences),
     ]
     return [
         publish_text(storage.root / "report.html", to_html(title, lead, sections)),
@@ -87,19 +88,14 @@ def _question() -> Section:
 
 def data(storage: Storage) -> Section:
     """What the dataset analysis left in the storage."""
-    frames = sorted((storage.root / "tables").glob("dataset*.csv"))
-    figures = sorted((storage.root / "fig").glob("dataset*.png"))
-    if not frames and not figures:
+    found, figures = saved_dataset_tables(storage), sorted((storage.root / "fig").glob("dataset*.png"))
+    if not found and not figures:
         return Section("Data", [Text("No analysis of the data set lies in this storage.")])
-    blocks: list[Block] = []
-    for path in figures:
-        blocks.append(Picture(path.read_bytes(), path.name, path.stem.replace("_", " ")))
-    for path in frames:
-        # A category may be named NA; counts with a gap are still counts.
-        frame = pd.read_csv(path, keep_default_na=False, na_values=[""]).convert_dtypes()
-        frame = frame.rename(columns=lambda name: name if name in tables.HEADINGS else name.replace("_", " "))
-        rows = f", {_DATASET_ROWS} of {len(frame)} rows" if len(frame) > _DATASET_ROWS else ""
-        blocks.append(Table(frame.head(_DATASET_ROWS), f"{path.stem.replace('_', ' ')} (tables/{path.name}{rows})"))
+    blocks: list[Block] = [Picture(path.read_bytes(), path.name, path.stem.replace("_", " ")) for path in figures]
+    for name, table in found.items():
+        rows = f", {_DATASET_ROWS} of {len(table)} rows" if len(table) > _DATASET_ROWS else ""
+        shown, headings = readable(name, table)
+        blocks.append(Table(shown.head(_DATASET_ROWS), f"{TITLES[name]} (tables/{name}.csv{rows})", headings))
     return Section("Data", blocks)
 
 
@@ -115,9 +111,13 @@ def _results(storage: Storage, results: Results, sciences: list[Science]) -> Sec
         blocks += [
             Table(table_1[_XE_COLUMNS], "XE for each K: mean ± sample standard deviation over seeds"),
             Table(table_1[_DXE_COLUMNS], "ΔXE for each K, plain and over the components that have a run alone"),
-            Table(science.findings.by_k, "Matched ΔXE for each K, with 95 % t and bootstrap intervals"),
+            Table(
+                science.findings.by_k,
+                "Matched ΔXE for each K with 95 % intervals, over runs and papers and by the bootstrap; its excess "
+                "over the exact value on the same windows with t intervals over runs",
+            ),
             Table(science.areas.drop(columns="reason"), "Area under matched ΔXE (nats a window)"),
-            Table(parts_table(science.decomposition), "Parts of matched ΔXE [95 % t interval] (seeds)"),
+            Table(parts_table(science.decomposition), "Parts of matched ΔXE [95 % interval] (seeds)", _PART_HEADINGS),
             *_reasons(science.decomposition),
             Table(science.findings.contrasts, "ΔXE of each component at the largest K, p adjusted for their number"),
             Table(science.findings.exposure, "XE on log2 K alone, and beside log2 repetition"),
@@ -140,8 +140,7 @@ def parts_table(parts: pd.DataFrame) -> pd.DataFrame:
     """Rows of `decomposition.decompose` -> one row a K, a column for each part in words."""
     cells = parts.assign(text=[_part_text(row) for row in parts.to_dict("records")])
     wide = cells.pivot(index="k", columns="part", values="text")
-    named = wide.reindex(columns=PARTS).rename(columns={"repetition": "repetition (full - constant unique)"})
-    return named.reset_index().rename_axis(columns=None)
+    return wide.reindex(columns=PARTS).reset_index().rename_axis(columns=None)
 
 
 def _part_text(row: dict[str, float]) -> str:
@@ -176,13 +175,13 @@ def _result_words(findings: Findings, plain: str) -> list[Block]:
 
 
 def _covariate_warning(findings: Findings) -> list[Block]:
-    worst = findings.exposure["condition_number"].max()
-    if not worst > 30:
+    if not (findings.exposure["condition_number"] > CONDITION_LIMIT).any():
         return []
     return [
         Text(
-            "K and repetition cannot be told apart in these runs (condition number above 30): their two coefficients "
-            "in one model mean nothing by themselves. Runs with constant unique tokens tell them apart."
+            "K and repetition cannot be told apart in these runs: in one model their condition number is above "
+            f"{CONDITION_LIMIT:.0f}, so that any coefficients would mean nothing, and none are given. Runs with "
+            "constant unique tokens tell them apart."
         )
     ]
 
@@ -206,10 +205,10 @@ def _controls(results: Results, sciences: list[Science]) -> Section:
     for science in sciences:
         findings = science.findings
         shuffled = words.control_sentence(findings.control) if findings.control else none(findings, "control", "TOST")
-        known = words.known_answer_sentence(findings.by_k)
-        blocks += [Heading(science.condition), Points([f"Shuffled labels. {shuffled}", f"Known answer. {known}"])]
+        known = words.known_answer_sentences(findings.by_k)
+        blocks += [Heading(science.condition), Points([f"Shuffled labels. {shuffled}", *known])]
         if findings.by_k["bayes_dxe"].notna().any():
-            columns = ["k", "num_runs", "dxe", "low", "high", "bayes_dxe"]
+            columns = ["k", "num_runs", "dxe", "low", "high", "bayes_dxe", "excess", "excess_low", "excess_high"]
             blocks.append(Table(findings.by_k[columns], "Measured and exact matched ΔXE"))
         blocks.append(Table(tables.control(results, science.condition), "The runs with shuffled labels"))
     return Section("Controls", blocks)

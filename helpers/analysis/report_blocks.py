@@ -5,8 +5,8 @@ Every text of a block is plain: it is escaped where it is rendered, so that no n
 
 import base64
 import html
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -76,6 +76,7 @@ class Table:
 
     frame: pd.DataFrame
     caption: str
+    headings: Mapping[str, str] = field(default_factory=lambda: tables.HEADINGS)
 
 
 @dataclass(frozen=True)
@@ -152,8 +153,8 @@ def _html_block(block: Block) -> str:
             return "<ul>\n" + "\n".join(f"<li>{_plain(text)}</li>" for text in texts) + "\n</ul>"
         case Code(text):
             return f"<pre><code>{_plain(text)}</code></pre>"
-        case Table(frame, caption):
-            return _html_table(frame, caption)
+        case Table():
+            return _html_table(block)
         case Picture(png, _, caption):
             data = base64.b64encode(png).decode("ascii")
             width = int.from_bytes(png[16:20], "big") // _PIXELS_A_CSS_PIXEL
@@ -161,14 +162,14 @@ def _html_block(block: Block) -> str:
             return f"<figure>\n{image}\n<figcaption>{_plain(caption)}</figcaption>\n</figure>"
 
 
-def _html_table(frame: pd.DataFrame, caption: str) -> str:
-    if frame.empty:
-        return f"<p>{_plain(caption)}: none.</p>"
-    headings, rows, is_text = tables.cells(frame, str)
+def _html_table(table: Table) -> str:
+    if table.frame.empty:
+        return f"<p>{_plain(table.caption)}: none.</p>"
+    headings, rows, is_text = tables.cells(table.frame, str, table.headings)
     body = "\n".join(f"<tr>{_html_cells('td', row, is_text)}</tr>" for row in rows)
     return f"""<div class="wide">
 <table>
-<caption>{_plain(caption)}</caption>
+<caption>{_plain(table.caption)}</caption>
 <thead><tr>{_html_cells("th", headings, is_text)}</tr></thead>
 <tbody>
 {body}
@@ -199,8 +200,8 @@ def _markdown_block(block: Block) -> str:
             return "\n".join(f"- {tables.escaped(text)}" for text in texts)
         case Code(text):
             return "\n".join(f"    {line}" for line in text.splitlines())
-        case Table(frame, caption):
-            return f"{tables.escaped(caption)}:\n\n{tables.markdown(frame)}"
+        case Table(frame, caption, headings):
+            return f"{tables.escaped(caption)}:\n\n{tables.markdown(frame, headings)}"
         case Picture(_, name, caption):
             return f"Figure fig/{tables.escaped(name)}: {tables.escaped(caption)}"
 

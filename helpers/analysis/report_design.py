@@ -8,11 +8,10 @@ from helpers.analysis import report_words as words
 from helpers.analysis import tables
 from helpers.analysis.contrasts import averaged_positions, by_seed
 from helpers.analysis.findings import Findings
-from helpers.analysis.records import RunLine
+from helpers.analysis.power import seed_deviation, smallest_detectable
 from helpers.analysis.report_blocks import Block, Heading, Points, Section, Table, Text
 from helpers.analysis.results import BASELINE, CONTROL, GRID, Results
 from helpers.analysis.science import Science
-from helpers.analysis.statistics import smallest_detectable_slope
 
 
 def design(results: Results) -> Section:
@@ -42,13 +41,13 @@ def _design_row(results: Results, condition: str) -> dict[str, object]:
     span = runs["repetition"]
     return {
         "condition": condition,
-        "K": ", ".join(map(str, sorted(set(runs["k"])))),
+        "ks": ", ".join(map(str, sorted(set(runs["k"])))),
         "num_seeds": runs["seed"].nunique(),
-        "grid": f"{num_cells - num_gone} of {num_cells} cells",
-        "on one component": f"{len(needed) - gone} of {len(needed)} needed",
+        "grid_cells": f"{num_cells - num_gone} of {num_cells} cells",
+        "alone": f"{len(needed) - gone} of {len(needed)} needed",
         "control": words.runs(int(role.get(CONTROL, 0))),
         "tokens_seen": float(runs["tokens_seen"].mean()),
-        "times each token": f"{span.min():.3g} to {span.max():.3g}",
+        "times_each_token": f"{span.min():.3g} to {span.max():.3g}",
     }
 
 
@@ -95,7 +94,7 @@ def limits(results: Results, sciences: list[Science]) -> Section:
         runs, _ = results.of(science.condition, GRID)
         singles = [str(k) for k, group in runs.groupby("k") if group["seed"].nunique() == 1]
         positions = averaged_positions(results, science.condition)
-        sentences = [_power_sentence(science.findings, runs["k"].to_numpy(), positions)]
+        sentences = [_power_sentence(science.findings, positions), _seeds_sentence(science.findings)]
         if singles:
             sentences.append(f"One seed only at K = {', '.join(singles)}: no statement about the spread of runs there.")
         gone, alone = tables.missing(results, science.condition), missing_baselines(results, science.condition)
@@ -111,40 +110,36 @@ def limits(results: Results, sciences: list[Science]) -> Section:
     return Section("What the design could not have seen", [*blocks, Text(text)])
 
 
-def seed_deviation(matched: pd.DataFrame) -> tuple[float, int]:
-    """The standard deviation of matched dXE over runs of one K, pooled over K above 1, and its degrees of freedom;
-    NaN and 0 where no K has two runs."""
-    groups = matched[(matched["k"] > 1) & matched["dxe"].notna()].groupby("k")["dxe"]
-    freedom = int((groups.count() - 1).sum())
-    if freedom == 0:
-        return float("nan"), 0
-    return float(np.sqrt((groups.var(ddof=1) * (groups.count() - 1)).sum() / freedom)), freedom
+def _power_sentence(findings: Findings, positions: int) -> str:
+    if findings.slope is None:
+        return "There is no slope, and so no statement about the smallest that could be detected."
+    slope = findings.slope
+    least = smallest_detectable(slope.standard_error, slope.degrees_of_freedom)
+    return (
+        f"The slope has a standard error of {slope.standard_error:.4f} nats per token ({words.runs(slope.num_runs)}, "
+        f"{slope.degrees_of_freedom:.0f} degrees of freedom), so that its test detects a slope of {least:.4f} a "
+        f"doubling of K with 80 % power at 5 %. An ideal learner's slope is at most {np.log(2) / positions:.4f} "
+        f"(ln 2 / {positions})."
+    )
 
 
-def _power_sentence(findings: Findings, ks: np.ndarray, positions: int) -> str:
+def _seeds_sentence(findings: Findings) -> str:
     deviation, freedom = seed_deviation(findings.matched)
     if freedom == 0:
-        return "No K has two matched runs, so the spread over seeds is not measured, nor the smallest detectable slope."
-    least = smallest_detectable_slope(ks, deviation)
-    text = (
-        f"Matched ΔXE of runs of one K has a standard deviation of {deviation:.4f} nats ({freedom} degrees of freedom)"
-    )
-    if not np.isfinite(least):
-        return f"{text}; the grid has too few runs or values of K to detect any slope."
+        return "No K has two matched runs, so the spread over seeds is not measured."
     return (
-        f"{text}; with it, the {len(ks)} grid runs detect a slope of {least:.4f} nats per token a doubling of K with "
-        f"80 % power at 5 %. An ideal learner's slope is at most {np.log(2) / positions:.4f} (ln 2 / {positions})."
+        f"XE has a standard deviation of {deviation:.4f} nats per token between seeds, by matched ΔXE ({freedom} "
+        "degrees of freedom): `plan` calculates the power of further runs with it."
     )
 
 
-def provenance(results: Results, sciences: list[Science], lines: dict[str, RunLine]) -> Section:
-    packages = _package_table(lines)
+def provenance(results: Results, sciences: list[Science]) -> Section:
     left_out = list(results.left_out) or ["No file was left out."]
     reasons = [f"{s.condition}: {name}: {why}" for s in sciences for name, why in s.findings.reasons.items()]
     blocks: list[Block] = [
         Text("Every run whose result is counted above, with the code, device and precision that made it."),
-        Table(_run_table(results, lines), "Runs"),
-        Table(packages, "Versions"),
+        Table(_run_table(results), "Runs"),
+        Table(_package_table(results), "Versions"),
         Heading("Files that are not counted"),
         Points(left_out),
         Heading("Statistics that were not computed"),
@@ -153,10 +148,10 @@ def provenance(results: Results, sciences: list[Science], lines: dict[str, RunLi
     return Section("Provenance", blocks)
 
 
-def _run_table(results: Results, lines: dict[str, RunLine]) -> pd.DataFrame:
+def _run_table(results: Results) -> pd.DataFrame:
     runs = results.runs[["run_id", "role", "k", "seed", "xe", "device", "precision"]].reset_index(drop=True)
-    revisions = [_short_revision(lines[run_id]["provenance"].get("git_revision")) for run_id in runs["run_id"]]
-    return runs.assign(**{"git revision": revisions})
+    revisions = [_short_revision(results.run_lines[name]["provenance"].get("git_revision")) for name in runs["run_id"]]
+    return runs.assign(git_revision=revisions)
 
 
 def _short_revision(revision: object) -> str:
@@ -167,10 +162,10 @@ def _short_revision(revision: object) -> str:
     return commit[:12] + plus + changes
 
 
-def _package_table(lines: dict[str, RunLine]) -> pd.DataFrame:
+def _package_table(results: Results) -> pd.DataFrame:
     """One row for each set of versions that made results, and how many runs it made."""
     made: dict[str, int] = {}
-    for line in lines.values():
+    for line in results.run_lines.values():
         provenance = line["provenance"]
         versions = {"python": provenance.get("python", "not recorded")} | (provenance.get("packages") or {})
         text = ", ".join(f"{name} {version}" for name, version in versions.items())

@@ -13,13 +13,19 @@ _METHODS = (
     "Unit. The run is the experimental unit: windows, tokens and checkpoints are never counted as runs. Evaluation "
     "windows are the same for every run, so that differences are paired.",
     "Matched difference. For each run and active component c, XE_c(K) - XE_c(1 on c) at the same seed; the run's "
-    "matched ΔXE is the mean over its components, and needs a run on every one of them. Its interval is Student's t "
-    "over the runs of a K.",
+    "matched ΔXE is the mean over its components, and needs a run on every one of them.",
+    "Interval of matched ΔXE. It holds what a repetition of the experiment would vary: the training seed, by the "
+    "spread of the runs of a K, and the papers of the evaluation, by the covariance of runs that were measured on the "
+    "same papers (clustering by run and by paper). The two parts keep their own Student quantiles (Cochran & Cox). The "
+    "exact value on the same windows stands beside it: it shares the windows' noise, so that the excess over it is "
+    "free of most of that noise and has a t interval over runs. Curves, areas and parts have t intervals over runs on "
+    "the windows as they are.",
     "Slope. XE ~ log2 K with component and run as random effects, by REML (statsmodels MixedLM), over the grid and the "
-    "single-component baselines; Student's t with as many degrees of freedom as runs less two.",
+    "single-component baselines; Student's t with as many degrees of freedom as runs less two. The smallest slope that "
+    "its test detects is (t_.975 + t_.8) of its standard errors.",
     "Checks that assume less. A permutation of K over runs after the component means are taken out (Freedman & Lane); "
     "Page's test of a trend with seeds as blocks; a hierarchical bootstrap that draws runs and then papers again, "
-    "which is too narrow for a handful of runs and stands beside the t interval, not in its place.",
+    "which is too narrow for a handful of runs.",
     "Equivalence. The shuffle control is judged by two one-sided tests (Schuirmann) against the stated margin, one "
     "number a seed.",
     "Multiplicity. The slope is the one primary test, at 5 %. The contrasts of components carry Holm's and Benjamini & "

@@ -1,11 +1,9 @@
 """Result files -> two tables: one row a run, and one row a run and component, both at the end of the run.
 
-Only runs that share a condition may be averaged. A condition is a run's science without K, seed, components and the
-shuffled labels, which are what a grid varies: other sizes, sources, lengths or allocations are other conditions, and
-each has a readable name. A file that cannot be used is named with the reason, and the others are read.
+Only runs that share a condition may be averaged (`conditions`). A file that cannot be used is named with the reason,
+and the others are read.
 """
 
-import copy
 import os
 import re
 import sys
@@ -16,7 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from helpers.config import RunConfig, canonical_json, file_name, portable_name
+from helpers.analysis.conditions import Condition, condition_names, condition_of, without
+from helpers.config import RunConfig, portable_name
 from helpers.evaluation.result_file import Result, read_result
 from helpers.overrides import from_json
 from helpers.storage import Storage, require_name
@@ -47,6 +46,10 @@ class Results:
     xe: pd.DataFrame
     """One row a run and component (XE_COLUMNS); `*_by_position` are arrays of shape (T,), or None if not known;
     `paper_*` of shape (P,), one value a test paper, in an order that all runs share."""
+    run_lines: dict[str, dict[str, Any]]
+    """What each counted file says of its run as a whole, by run_id: settings and provenance."""
+    settings: dict[str, Condition]
+    """What the runs of a condition share, by its name."""
     left_out: list[str]
     """`file: reason`, for every file that is not counted."""
 
@@ -65,6 +68,12 @@ class Results:
         (shuffled labels)."""
         return _rows(self.runs, condition, role), _rows(self.xe, condition, role)
 
+    def alike_but_for(self, condition: str, setting: str) -> list[str]:
+        """The conditions that equal `condition` but for one setting such as `model.size`; itself first."""
+        shared = {name: without(settings, setting) for name, settings in self.settings.items()}
+        others = [name for name in self.conditions if name != condition and shared[name] == shared[condition]]
+        return [condition, *others]
+
 
 def load_results(storage: Storage, study: str) -> Results:
     """Every usable result of `study` in `storage`; what is not usable is named in `left_out`."""
@@ -80,14 +89,22 @@ def load_results(storage: Storage, study: str) -> Results:
             found[run_id] = (result, config)
         except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
             left_out.append(_printable(f"{path.name}: {_reason(error, path)}"))
-    names = _condition_names([_condition(config) for _, config in found.values()])
+    settings = [condition_of(config) for _, config in found.values()]
+    names = condition_names(settings)
     runs, xe = [], []
     for (result, config), condition in zip(found.values(), names, strict=True):
         shared = {"run_id": result.run["run_id"], "condition": condition, "role": _role(config)}
         shared |= {"k": config.k, "seed": config.seed}
         runs.append(shared | _run_row(result, config))
         xe += [shared | row for row in _xe_rows(result)]
-    return Results(study=study, runs=_frame(runs, RUN_COLUMNS), xe=_frame(xe, XE_COLUMNS), left_out=left_out)
+    return Results(
+        study=study,
+        runs=_frame(runs, RUN_COLUMNS),
+        xe=_frame(xe, XE_COLUMNS),
+        run_lines={run_id: result.run for run_id, (result, _) in found.items()},
+        settings=dict(zip(names, settings, strict=True)),
+        left_out=left_out,
+    )
 
 
 def _rows(frame: pd.DataFrame, condition: str, role: str) -> pd.DataFrame:
@@ -234,59 +251,3 @@ def _frame(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame
     frame = pd.DataFrame(rows, columns=list(columns))
     by = [name for name in ("condition", "role", "k", "seed", "run_id", "component") if name in columns]
     return frame.sort_values(by).reset_index(drop=True)
-
-
-def _condition(config: RunConfig) -> dict[str, Any]:
-    """The science that all runs of one grid share."""
-    science = copy.deepcopy(config.science())
-    for name in ("study", "k", "seed"):
-        del science[name]
-    for name in ("components", "shuffle_labels"):
-        del science["data"][name]
-    return science
-
-
-def _condition_names(conditions: list[dict[str, Any]]) -> list[str]:
-    """A name for each condition; those that would read alike also name the settings in which they differ."""
-    keys = [canonical_json(condition) for condition in conditions]
-    distinct = dict(zip(keys, conditions, strict=True))
-    names = {}
-    for key, condition in distinct.items():
-        own = _flatten(condition)
-        alike = [_flatten(other) for other in distinct.values() if _label(other) == _label(condition)]
-        differing = sorted(name for name in own if any(other.get(name) != own[name] for other in alike))
-        names[key] = ", ".join([_label(condition), *(f"{name} {own[name]}" for name in differing)])
-    return [names[key] for key in keys]
-
-
-def _label(condition: dict[str, Any]) -> str:
-    data, train = condition["data"], condition["train"]
-    words = [
-        Path(data["source"]).stem,
-        condition["model"]["size"],
-        f"{data['allocation'].replace('_', ' ')} allocation",
-    ]
-    return ", ".join([*words, f"{data['sampling']} sampling", _length(train, data["window_tokens"])])
-
-
-def _length(train: dict[str, Any], window_tokens: int) -> str:
-    """How long a condition trains, in tokens where its settings say so."""
-    if train["epochs"] is not None:
-        return f"{train['epochs']:g} epochs"
-    tokens = train["tokens"] or train["steps"] * train["batch_size"] * window_tokens
-    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if tokens >= unit:
-            return f"{tokens / unit:.3g}{name} tokens"
-    return f"{tokens} tokens"
-
-
-def _flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in settings.items():
-        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
-
-
-def condition_file_name(condition: str) -> str:
-    """A condition's name as part of a file name."""
-    return "-".join(re.sub(r"_+", "_", file_name(part)) for part in condition.split(", "))

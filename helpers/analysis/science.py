@@ -8,17 +8,27 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from helpers.analysis import curves, science_figures, tables
+from helpers.analysis.conditions import condition_file_name
 from helpers.analysis.decomposition import decompose
+from helpers.analysis.estimates import mean_over_runs
 from helpers.analysis.figures import save_figure
-from helpers.analysis.findings import Findings, find
-from helpers.analysis.records import RunLine, alike_but_for
-from helpers.analysis.results import GRID, Results, condition_file_name
-from helpers.analysis.statistics import mean_over_runs
+from helpers.analysis.findings import CONDITION_LIMIT, Findings, find
+from helpers.analysis.results import GRID, Results
 from helpers.storage import Storage
 
-INTERVAL_NOTE = (
-    "Intervals are 95 % of Student's t over the runs counted in the row; `-` means that there is no such number, as "
-    "for the interval of a single run."
+_T_NOTE = (
+    "Intervals are 95 % of Student's t over the runs counted in the row, on the windows that they share; `-` means "
+    "that there is no such number, as for the interval of a single run."
+)
+_PAPERS_NOTE = (
+    "Intervals of ΔXE hold, with 95 %, the noise of the runs counted in the row and that of the papers they were "
+    "measured on; `-` means that there is no such number, as for the interval of a single run."
+)
+_EXCESS_NOTE = "The excess over the exact value on the same windows has Student's t interval over runs."
+_PARTS_NOTE = "That is so for the total; the parts have Student's t intervals over seeds."
+_EXPOSURE_NOTE = (
+    f"No coefficients are given where the condition number is above {CONDITION_LIMIT:.0f}: K and repetition cannot be "
+    "told apart there."
 )
 
 
@@ -38,17 +48,17 @@ class Science:
     """Rows of `by_size`; empty unless this is the first of conditions that differ in model size alone."""
 
 
-def science_of(results: Results, lines: dict[str, RunLine], condition: str) -> Science:
-    """The science of one condition; `lines` are the run lines by run_id."""
+def science_of(results: Results, condition: str) -> Science:
+    """The science of one condition from all its usable runs."""
     by_run = curves.curves_by_run(results, condition)
-    _, *other_allocations = alike_but_for(results, lines, condition, "data.allocation")
+    _, *other_allocations = results.alike_but_for(condition, "data.allocation")
     return Science(
         condition=condition,
         findings=find(results, condition),
         in_context=curves.in_context(by_run),
         areas=curves.areas(by_run),
         decomposition=decompose(results, condition, other_allocations[0] if other_allocations else None),
-        sizes=by_size(results, alike_but_for(results, lines, condition, "model.size")),
+        sizes=by_size(results, results.alike_but_for(condition, "model.size")),
     )
 
 
@@ -69,17 +79,18 @@ def by_size(results: Results, conditions: list[str]) -> pd.DataFrame:
 
 def save_science(storage: Storage, results: Results, sciences: list[Science]) -> list[Path]:
     """The tables of the science, all conditions in one file, then the figures of each condition."""
-    makers: dict[str, tuple[str, Callable[[Science], pd.DataFrame]]] = {
-        "matched": ("Matched ΔXE for each K", lambda science: science.findings.by_k),
-        "area": ("Area under matched ΔXE over all positions, in nats a window", lambda science: science.areas),
-        "decomposition": ("Parts of matched ΔXE", lambda science: science.decomposition),
-        "contrasts": ("Components at the largest K", lambda science: science.findings.contrasts),
-        "exposure": ("K and repetition as covariates of XE", lambda science: science.findings.exposure),
+    matched, parts = f"{_PAPERS_NOTE} {_EXCESS_NOTE}", f"{_PAPERS_NOTE} {_PARTS_NOTE}"
+    makers: dict[str, tuple[str, str, Callable[[Science], pd.DataFrame]]] = {
+        "matched": ("Matched ΔXE for each K", matched, lambda science: science.findings.by_k),
+        "area": ("Area under matched ΔXE over all positions", _T_NOTE, lambda science: science.areas),
+        "decomposition": ("Parts of matched ΔXE", parts, lambda science: science.decomposition),
+        "contrasts": ("Components at the largest K", _PAPERS_NOTE, lambda science: science.findings.contrasts),
+        "exposure": ("K and repetition as covariates of XE", _EXPOSURE_NOTE, lambda science: science.findings.exposure),
     }
     paths = []
-    for name, (title, make) in makers.items():
+    for name, (title, note, make) in makers.items():
         by_condition = {science.condition: make(science) for science in sciences}
-        paths += tables.save_table(storage, name, title, by_condition, INTERVAL_NOTE)
+        paths += tables.save_table(storage, name, title, by_condition, note)
     for science in sciences:
         suffix = figure_suffix(results, science.condition)
         for name, (figure, numbers) in _figures(science).items():

@@ -1,7 +1,7 @@
 """The figures of the science: matched dXE, in-context curves, decomposition, components, and model size.
 
 As in `figures`, each is drawn from a frame that is published beside it, and what a frame does not hold is shown as
-missing. Bars and bands are 95 % intervals of Student's t over runs; a single run has none.
+missing. Bars and bands are 95 % intervals; a single run has none.
 """
 
 import matplotlib as mpl
@@ -24,6 +24,7 @@ from helpers.analysis.figures import (
 )
 
 INTERVAL = "95 % t intervals over runs"
+INTERVAL_WITH_PAPERS = "95 % intervals over runs and papers"
 _PART_COLOURS = {
     "total": MEASURED, "identification": EXACT, "amount": SHUFFLED, "remainder": MUTED, "repetition": "#E69F00",
 }  # fmt: skip
@@ -44,7 +45,7 @@ def matched(by_k: pd.DataFrame, runs: pd.DataFrame, condition: str) -> Figure:
     """Matched dXE against K from `Findings.by_k` and `Findings.matched`: mean with interval, each run faint, the
     exact value and the bound."""
     with mpl.rc_context(STYLE):
-        caption = f"{condition}; {INTERVAL}, each run faint"
+        caption = f"{condition}; {INTERVAL_WITH_PAPERS}, each run faint"
         figure = titled_figure("Matched difference from models of one component", caption, (7.4, 5.0))
         axes = figure.subplots()
         axes.axhline(0.0, color=MUTED, linewidth=1.0)
@@ -93,7 +94,9 @@ def decomposition(parts: pd.DataFrame, condition: str) -> Figure:
     """The parts of matched dXE from rows of `decomposition.decompose`: bars beside one another for each K, with
     intervals, the seeds that each rests on, and a cross where a part is missing."""
     with mpl.rc_context(STYLE):
-        caption = f"{condition}; {INTERVAL.replace('runs', 'seeds')}; × missing; number of seeds at each bar"
+        caption = (
+            f"{condition}; total: {INTERVAL_WITH_PAPERS}, parts: t over seeds; × missing; number of seeds at each bar"
+        )
         figure = titled_figure("What matched ΔXE is made of", caption, (11.0, 5.4))
         axes = figure.subplots()
         axes.axhline(0.0, color=MUTED, linewidth=1.0, zorder=3)
@@ -112,7 +115,9 @@ def decomposition(parts: pd.DataFrame, condition: str) -> Figure:
         axes.grid(axis="x", visible=False)
         axes.set_ylabel(DXE_UNIT)
         bound, *others = axes.get_legend_handles_labels()[0]
-        axes.legend(handles=[*others, bound], ncols=2)
+        axes.legend(handles=[*others, bound], ncols=3, loc="lower left", bbox_to_anchor=(-0.02, 1.0))
+        axes.use_sticky_edges = False  # a cross at 0 is drawn whole
+        axes.margins(y=0.06)
         return figure
 
 
@@ -120,7 +125,7 @@ def components(contrasts: pd.DataFrame, condition: str) -> Figure:
     """A forest plot of `Findings.contrasts`: each component's dXE at the largest K; filled where Holm's p < 0.05."""
     with mpl.rc_context(STYLE):
         rows = contrasts.sort_values("value").reset_index(drop=True)
-        caption = f"{condition}; {INTERVAL}; filled: Holm-adjusted p < 0.05"
+        caption = f"{condition}; {INTERVAL_WITH_PAPERS}; filled: Holm-adjusted p < 0.05"
         title = f"Each component at K = {rows['k'].iloc[0]:.0f} against a model of it alone"
         figure = titled_figure(title, caption, (7.4, 1.9 + 0.34 * len(rows)))
         axes = figure.subplots()
@@ -139,26 +144,36 @@ def components(contrasts: pd.DataFrame, condition: str) -> Figure:
 
 
 def size(sizes: pd.DataFrame, caption: str) -> Figure:
-    """XE from rows of `science.by_size`: against K by model size, and against non-embedding parameters by K."""
+    """XE from rows of `science.by_size`: against K by model size, and against non-embedding parameters by K.
+
+    Curves are a little aside of one another, so that their bars can be told apart.
+    """
     with mpl.rc_context(STYLE):
-        figure = titled_figure("Model size", f"{caption}; {INTERVAL}", (11.0, 5.0))
+        figure = titled_figure(
+            "Model size", f"{caption}; {INTERVAL}, which hold how unequal components are", (12.5, 5.0)
+        )
         by_k, by_params = figure.subplots(1, 2)
         ordered = sizes.sort_values(["params_non_embedding", "k"])
-        colours = mpl.colormaps["viridis"](np.linspace(0.05, 0.85, max(ordered["size"].nunique(), 2)))
-        for colour, (name, rows) in zip(colours, ordered.groupby("size", sort=False), strict=False):
-            _draw_interval(by_k, rows["k"], rows, "xe", color=colour, label=name)
+        _draw_family(by_k, ordered, "size", "k", 1.025, "viridis", "{}")
         _k_axis(by_k, dict.fromkeys(sorted(set(ordered["k"]))))
-        by_k.legend(title="model size", ncols=3, loc="upper center")
-        colours = mpl.colormaps["plasma"](np.linspace(0.05, 0.8, max(ordered["k"].nunique(), 2)))
-        for colour, (k, rows) in zip(colours, ordered.groupby("k"), strict=False):
-            _draw_interval(by_params, rows["params_non_embedding"], rows, "xe", color=colour, label=f"K = {k}")
+        _draw_family(by_params, ordered, "k", "params_non_embedding", 1.08, "plasma", "K = {}")
         by_params.set_xscale("log")
         by_params.set_xlabel("non-embedding parameters")
-        by_params.legend(ncols=3, loc="upper center")
-        for axes in (by_k, by_params):
+        for axes, title in ((by_k, "model size"), (by_params, "components")):
             axes.set_ylabel(XE_UNIT)
-            axes.margins(y=0.2)
+            axes.legend(title=title, loc="center left", bbox_to_anchor=(1.0, 0.5), alignment="left")
         return figure
+
+
+def _draw_family(axes: Axes, rows: pd.DataFrame, by: str, x: str, aside: float, colours: str, label: str) -> None:
+    """A curve of XE against `x` for each value of `by`, in the order of `rows`, with the runs of its points."""
+    groups = list(rows.groupby(by, sort=False))
+    shades = mpl.colormaps[colours](np.linspace(0.05, 0.85, max(len(groups), 2)))
+    for number, (name, own) in enumerate(groups):
+        counts = sorted({own["num_runs"].min(), own["num_runs"].max()})
+        shown = f"{label.format(name)} (n = {' to '.join(map(str, counts))})"
+        place = own[x] * aside ** (number - (len(groups) - 1) / 2)
+        _draw_interval(axes, place, own, "xe", color=shades[number], label=shown)
 
 
 def _draw_interval(axes: Axes, x: pd.Series, rows: pd.DataFrame, name: str, **look: object) -> None:

@@ -1,4 +1,4 @@
-"""The statistics of XE against K, with the run as the experimental unit: slope, tests, controls, and power.
+"""The statistics of XE against K, with the run as the experimental unit: slope, tests, and controls.
 
 Windows, tokens and checkpoints are never counted as runs. Every estimate says how many runs it rests on. The coverage
 of the slope's interval, its false positives and those of the equivalence test are measured by simulation
@@ -6,6 +6,7 @@ of the slope's interval, its false positives and those of the equivalence test a
 """
 
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,42 +17,19 @@ from statsmodels.regression.mixed_linear_model import MixedLMParams, MixedLMResu
 from statsmodels.stats.multitest import multipletests
 from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
-CONFIDENCE = 0.95
+from helpers.analysis.estimates import (
+    CONFIDENCE,
+    Estimate,
+    Measured,
+    PaperMeans,
+    mean_over_runs_and_papers,
+    sum_of_products,
+)
+
 # (component, run) variances in units of the residual one, from which the likelihood is climbed: components differ by
 # far more than runs, and from a poor start the two are confused.
 _STARTS = ((100.0, 1.0), (100.0, 0.1), (1.0, 1.0), (1000.0, 0.01))
 _OUTLIER_Z = 3.5  # Iglewicz & Hoaglin 1993, How to Detect and Handle Outliers
-
-
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """A number with its 95 % interval, all in its own unit."""
-
-    value: float
-    low: float
-    high: float
-    standard_error: float
-    degrees_of_freedom: float
-    p_value: float
-    """Two-sided, against 0."""
-    num_runs: int
-
-    @classmethod
-    def of(cls, value: float, standard_error: float, degrees_of_freedom: float, num_runs: int) -> "Estimate":
-        """The estimate with Student's t interval; infinite where there is no degree of freedom."""
-        if degrees_of_freedom < 1:
-            nan = float("nan")
-            return cls(
-                value=value, low=-np.inf, high=np.inf, standard_error=nan,
-                degrees_of_freedom=0, p_value=nan, num_runs=num_runs,
-            )  # fmt: skip
-        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees_of_freedom)) * standard_error
-        statistic = abs(value) / standard_error if standard_error else (np.inf if value else 0.0)
-        return cls(
-            value=value, low=value - half, high=value + half, standard_error=standard_error,
-            degrees_of_freedom=degrees_of_freedom, p_value=float(2 * stats.t.sf(statistic, degrees_of_freedom)),
-            num_runs=num_runs,
-        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,19 +49,12 @@ class Equivalence:
         return bool(self.p_value < 1 - CONFIDENCE)
 
 
-def mean_over_runs(values: np.ndarray) -> Estimate:
-    """The mean of one number a run (or a seed), with the t interval of independent runs."""
-    values = np.asarray(values, dtype=float)
-    error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
-    return Estimate.of(float(values.mean()), error, len(values) - 1, len(values))
-
-
 def slope(rows: pd.DataFrame) -> Estimate:
     """The change of XE a doubling of K: XE ~ log2 K + (1 | component) + (1 | run), by REML (statsmodels MixedLM).
 
-    `rows` has one row a run and component: run_id, component, k, xe. The interval is Student's with as many degrees
-    of freedom as runs less two, for K is a property of runs. ValueError if the rows have fewer than three runs, or one
-    K only.
+    `rows` has one row a run and component, as `Results.xe`. The variance is that of the mixed model, for the noise of
+    runs, and that of the evaluation's papers, which all runs share. Student's t with as many degrees of freedom as runs
+    less two, for K is a property of runs. ValueError if the rows have fewer than three runs, or one K only.
     """
     num_runs = rows["run_id"].nunique()
     if num_runs < 3 or rows["k"].nunique() < 2:
@@ -96,6 +67,7 @@ def slope(rows: pd.DataFrame) -> Estimate:
     data["xe"] = (rows["xe"].to_numpy() - rows["xe"].mean()) / unit
     fit = _best_fit(data)
     value, error = float(fit.params["log2_k"]) * unit, float(fit.bse["log2_k"]) * unit
+    error = float(np.hypot(error, _paper_error(rows, _slope_weights(fit, data))))
     return Estimate.of(value, error, num_runs - 2, num_runs)
 
 
@@ -129,13 +101,13 @@ def trend_p_value(by_seed: pd.DataFrame) -> float:
     return float(stats.page_trend_test(whole.to_numpy(float)).pvalue)
 
 
-def component_contrasts(pairs: pd.DataFrame) -> pd.DataFrame:
-    """XE_c(K) - XE_c(1) of each component, the mean over seeds with its t interval, and p adjusted for their number.
+def component_contrasts(measured: Mapping[str, Sequence[Measured]]) -> pd.DataFrame:
+    """XE_c(K) - XE_c(1) of each component, the mean over runs, with p adjusted for the number of components.
 
-    `pairs` has the columns component and dxe, a row a seed. Adds `p_holm` (Holm 1979) and `p_bh` (Benjamini & Hochberg
-    1995), both over the components whose difference can be tested.
+    `measured` has for each component a run's differences on it alone. Adds `p_holm` (Holm 1979) and `p_bh` (Benjamini &
+    Hochberg 1995), both over the components whose difference can be tested.
     """
-    estimates = {name: mean_over_runs(group) for name, group in pairs.groupby("component")["dxe"]}
+    estimates = {name: mean_over_runs_and_papers(runs) for name, runs in measured.items()}
     fields = ("value", "low", "high", "p_value", "num_runs")
     table = pd.DataFrame(
         [{"component": name} | {field: getattr(e, field) for field in fields} for name, e in estimates.items()],
@@ -164,17 +136,14 @@ def equivalence(differences: np.ndarray, margin: float) -> Equivalence:
     )  # fmt: skip
 
 
-def hierarchical_bootstrap(
-    runs: list[list[tuple[np.ndarray, np.ndarray]]], num_draws: int = 2_000, seed: int = 0
-) -> tuple[float, float]:
-    """A 95 % percentile interval of a mean difference: runs are drawn again, then papers within their components.
+def hierarchical_bootstrap(runs: Sequence[Measured], num_draws: int = 2_000, seed: int = 0) -> tuple[float, float]:
+    """A 95 % percentile interval of a mean over runs: runs are drawn again, then papers within their components.
 
-    `runs[r][c]` holds for each paper its number of windows and its mean difference, the same papers in both runs of
-    the difference. It adds the evaluation's noise to that of runs; with a handful of runs it is too narrow (a
-    bootstrap of 3 cannot know their spread), which is why it stands beside the t interval and not in its place.
+    It assumes no distribution, and with a handful of runs it is too narrow (a bootstrap of 3 cannot know their spread),
+    which is why it stands beside the interval over runs and papers and not in its place.
     """
     rng = np.random.default_rng(seed)
-    per_run = np.stack([np.mean([_paper_draws(rng, *part, num_draws) for part in run], axis=0) for run in runs])
+    per_run = np.stack([np.mean([_paper_draws(rng, papers, num_draws) for papers in run.values()], 0) for run in runs])
     chosen = rng.integers(len(runs), size=(num_draws, len(runs)))
     draws = per_run[chosen, np.arange(num_draws)[:, None]].mean(axis=1)
     low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
@@ -195,20 +164,6 @@ def outlier_runs(rows: pd.DataFrame) -> list[str]:
     if deviation.median() == 0:
         return []
     return sorted(runs.index[0.6745 * deviation / deviation.median() > _OUTLIER_Z])
-
-
-def smallest_detectable_slope(ks: np.ndarray, run_deviation: float, power: float = 0.8) -> float:
-    """The slope (nats a doubling of K) that runs at `ks` detect with probability `power` at 5 %, two-sided.
-
-    `run_deviation` is the standard deviation of a run's matched XE over seeds. (t_{.975} + t_power) standard errors of
-    a least-squares slope on n - 2 degrees of freedom; infinite for fewer than three runs.
-    """
-    log2_k = np.log2(np.asarray(ks, dtype=float))
-    freedom, spread = len(log2_k) - 2, float(((log2_k - log2_k.mean()) ** 2).sum())
-    if freedom < 1 or spread == 0:
-        return float("inf")
-    quantiles = stats.t.ppf((1 + CONFIDENCE) / 2, freedom) + stats.t.ppf(power, freedom)
-    return float(quantiles * run_deviation / np.sqrt(spread))
 
 
 def _residual_deviation(data: pd.DataFrame, xe: np.ndarray) -> float:
@@ -239,7 +194,34 @@ def _best_fit(data: pd.DataFrame) -> MixedLMResults:
     return max(usable, key=lambda fit: fit.llf)
 
 
-def _paper_draws(rng: np.random.Generator, windows: np.ndarray, difference: np.ndarray, num_draws: int) -> np.ndarray:
+def _slope_weights(fit: MixedLMResults, data: pd.DataFrame) -> np.ndarray:
+    """[N] the weight of each row's XE in the slope: generalised least squares with the variances of the fit."""
+    design_N2 = np.column_stack([np.ones(len(data)), data["log2_k"]])
+    covariance_NN = fit.scale * np.eye(len(data))
+    for name, variance in zip(fit.model.exog_vc.names, fit.vcomp, strict=True):
+        codes = data[name].to_numpy()
+        covariance_NN += variance * (codes[:, None] == codes)
+    solved_N2 = np.linalg.solve(covariance_NN, design_N2)
+    return np.linalg.solve(design_N2.T @ solved_N2, solved_N2.T)[1]
+
+
+def _paper_error(rows: pd.DataFrame, weights: np.ndarray) -> float:
+    """The standard error of a weighted sum of XE from papers that react to K alike in all runs.
+
+    The products, paper by paper, of two runs' weighted deviations: what papers do within one run is in the mixed model
+    already, and how hard a paper is in all runs cancels (`estimates` has the same for matched differences).
+    """
+    total = 0.0
+    for _, own in rows.assign(weight=weights).groupby("component"):
+        papers = [PaperMeans(windows=row.paper_windows, values=row.paper_xe) for row in own.itertuples()]
+        deviations_RP = np.stack([part.deviations for part in papers])
+        moved_RP = own["weight"].to_numpy()[:, None] * (deviations_RP - deviations_RP.mean(axis=0))
+        total += sum_of_products(moved_RP)
+    return float(np.sqrt(max(0.0, total)))
+
+
+def _paper_draws(rng: np.random.Generator, papers: PaperMeans, num_draws: int) -> np.ndarray:
     """Means [num_draws] of a component's windows when its papers are drawn again with replacement."""
-    weights = rng.multinomial(len(windows), np.full(len(windows), 1 / len(windows)), size=num_draws) * windows
-    return weights @ difference / weights.sum(axis=1)
+    num_papers = len(papers.windows)
+    drawn = rng.multinomial(num_papers, np.full(num_papers, 1 / num_papers), size=num_draws) * papers.windows
+    return drawn @ papers.values / drawn.sum(axis=1)

@@ -6,7 +6,7 @@ all conditions, a column names them), as Markdown and as LaTeX (a part for each 
 
 import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,42 +18,68 @@ from helpers.analysis.results import BASELINE, CONTROL, GRID, Results
 from helpers.storage import Storage, publish_text
 
 HEADINGS = {
+    "condition": "condition",
+    "component": "component",
+    "components": "components",
     "k": "K",
+    "ks": "K",
+    "seed": "seed",
+    "role": "role",
+    "run_id": "run",
+    "size": "model size",
+    "part": "part",
+    "reason": "missing because",
+    "model": "covariates",
+    "device": "device",
+    "precision": "precision",
+    "git_revision": "git revision",
+    "versions": "versions",
     "num_runs": "runs",
+    "num_seeds": "seeds",
     "num_pairs": "pairs",
     "num_same": "pairs (same)",
     "xe": "XE (nats/token)",
+    "ppl": "ppl",
     "xe_grid": "XE of the grid",
     "se": "SE within a run",
     "bayes_xe": "Bayes XE",
-    "gap": "XE - Bayes",
-    "dxe": "ΔXE",
+    "gap": "XE - Bayes XE",
+    "dxe": "ΔXE (nats/token)",
+    "value": "ΔXE (nats/token)",
     "bayes_dxe": "Bayes ΔXE",
     "dxe_same": "ΔXE, same components",
-    "bayes_dxe_same": "Bayes ΔXE, same",
+    "bayes_dxe_same": "Bayes ΔXE, same components",
+    "excess": "ΔXE - Bayes ΔXE",
+    "excess_low": "95 % from (t)",
+    "excess_high": "to (t)",
     "bound": "ln K / T",
-    "tokens_seen": "tokens",
-    "unique_tokens": "unique tokens",
-    "repetition": "times each",
-    "run_id": "run",
     "low": "95 % from",
     "high": "to",
     "bootstrap_low": "bootstrap from",
     "bootstrap_high": "bootstrap to",
+    "area": "area (nats/window)",
+    "bayes_area": "Bayes area",
     "ln_k": "ln K",
-    "bayes_area": "exact area",
     "identified_at": "identified at (tokens)",
     "identified_by": "by curve",
-    "value": "ΔXE",
-    "num_seeds": "seeds",
     "p_value": "p",
     "p_holm": "p (Holm)",
     "p_bh": "p (Benjamini-Hochberg)",
-    "log2_k": "a doubling of K",
-    "log2_repetition": "a doubling of repetition",
+    "log2_k": "a doubling of K (nats/token)",
+    "log2_repetition": "a doubling of repetition (nats/token)",
     "condition_number": "condition number",
+    "tokens_seen": "tokens",
+    "unique_tokens": "unique tokens",
+    "repetition": "times each",
     "params_non_embedding": "non-embedding parameters",
+    "grid_cells": "grid",
+    "alone": "on one component",
+    "control": "control",
+    "times_each_token": "times each token",
+    "measured": "measured",
+    "rate": "rate",
 }
+"""What a reader sees of a column of the analysis."""
 _WHOLE = ("tokens_seen", "unique_tokens", "params_non_embedding", "identified_at")
 _SHORT = {"ppl": 3, "repetition": 2}
 _TWO_DIGITS = ("p_value", "p_holm", "p_bh", "condition_number")
@@ -129,21 +155,26 @@ def save_table(storage: Storage, name: str, title: str, tables: dict[str, pd.Dat
     return [csv, publish_text(storage.table(f"{name}.md"), text), tex]
 
 
-def markdown(table: pd.DataFrame) -> str:
+def markdown(table: pd.DataFrame, headings: Mapping[str, str] = HEADINGS) -> str:
     """A Markdown table: readable headings, `mean ± sigma` in one column, `-` where there is no number."""
     if table.empty:
         return "None."
-    headings, rows, is_text = cells(table, escaped)
+    shown, rows, is_text = cells(table, escaped, headings)
     rule = ["---" if text else "---:" for text in is_text]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [headings, rule, *rows])
+    return "\n".join("| " + " | ".join(row) + " |" for row in [shown, rule, *rows])
 
 
-def cells(table: pd.DataFrame, escape: Callable[[str], str]) -> tuple[list[str], list[list[str]], list[bool]]:
-    """Headings, formatted rows (text through `escape`), and which columns hold text."""
+def cells(
+    table: pd.DataFrame, escape: Callable[[str], str], headings: Mapping[str, str] = HEADINGS
+) -> tuple[list[str], list[list[str]], list[bool]]:
+    """Headings, formatted rows (text through `escape`), and which columns hold text.
+
+    Every column has a heading of ours, so that no name from data is taken for one; KeyError otherwise.
+    """
     names = [name for name in table.columns if not _is_beside(name, table)]
     rows = [[_cell(row, name, escape) for name in names] for row in table.to_dict("records")]
     is_text = [any(isinstance(value, str) for value in table[name]) for name in names]
-    return [HEADINGS.get(name, name) for name in names], rows, is_text
+    return [headings[name] for name in names], rows, is_text
 
 
 def escaped(text: str) -> str:

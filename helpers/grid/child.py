@@ -14,7 +14,7 @@ import nbclient.exceptions
 import papermill
 from traitlets.config import Config
 
-from helpers.grid.notebook_job import ROOT
+from helpers.grid.notebook_job import KERNEL_DIED, ROOT
 
 
 def main(job_file: str) -> int:
@@ -27,10 +27,18 @@ def main(job_file: str) -> int:
         reason = f"{error.ename}: {error.evalue}"
     except nbclient.exceptions.DeadKernelError:
         reason = "the kernel died while a cell was running; most often the memory did not suffice"
+        _record(Path(job["output"]), reason)
     else:
         return 0
     Path(job["failure"]).write_text(" ".join(reason.split())[:500], encoding="utf-8")
     return 1
+
+
+def _record(output: Path, reason: str) -> None:
+    """Write the reason into the executed notebook, which without it looks as if every cell had ended well."""
+    notebook = json.loads(output.read_text(encoding="utf-8"))
+    notebook["metadata"][KERNEL_DIED] = reason
+    output.write_text(json.dumps(notebook, ensure_ascii=False), encoding="utf-8")
 
 
 def execute(notebook: str, output: str, parameters: dict, sockets: str) -> None:

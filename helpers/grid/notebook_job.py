@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 """The repository: the working directory of its notebooks."""
 NOTEBOOK_FOLDERS = (ROOT, ROOT / "studies")
 """Where the notebooks of the repository lie. No other is executed: a notebook is a program."""
+KERNEL_DIED = "kernel_died"
+"""In the metadata of a notebook whose kernel died: why, in words."""
 
 _STOP_GRACE_S = 15
 

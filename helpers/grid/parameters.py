@@ -1,25 +1,34 @@
 """A run as the parameters of its notebook, checked before anything is executed."""
 
 import dataclasses
+import functools
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from helpers.config import RunConfig
+from helpers.overrides import replace_field
 from helpers.storage import Storage
 
+K_AND_SEED = {"K": "k", "SEED": "seed"}
+"""The parameters that are a field of the config each, in a notebook whose grid runs over K."""
 
-def run_parameters(config: RunConfig, base: RunConfig, preset: str, storage: Storage) -> dict[str, Any]:
-    """The parameters with which the notebook arrives at `config`; `base` is the study's own config of `preset`."""
-    data = config.data
-    base_data = dataclasses.replace(base.data, source=data.source, tokenizer=data.tokenizer)
-    base = dataclasses.replace(base, k=config.k, seed=config.seed, data=base_data)
+
+def run_parameters(
+    config: RunConfig, base: RunConfig, preset: str, storage: Storage, fields: Mapping[str, str] = K_AND_SEED
+) -> dict[str, Any]:
+    """The parameters with which the notebook arrives at `config`; `base` is the study's own config of `preset`.
+
+    `fields` names the config's field of each parameter that the notebook has for one; the rest are overrides.
+    """
+    fields = fields | {"SOURCE": "data.source", "TOKENIZER": "data.tokenizer"}
+    values = {name: functools.reduce(getattr, path.split("."), config) for name, path in fields.items()}
+    for name, path in fields.items():
+        base = replace_field(base, path, values[name])
     return {
         "PRESET": preset,
-        "K": config.k,
-        "SEED": config.seed,
-        "SOURCE": data.source,
-        "TOKENIZER": data.tokenizer,
+        **values,
         "STORAGE": str(storage.root),
         "OVERRIDES": shlex.join(overrides_between(base, config)),
         "RUN_GRID": False,

@@ -1,8 +1,9 @@
 """The grid: its notebook once for each run that is not done, in child processes; a failed run stops no other."""
 
+import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Literal
 from helpers.config import RunConfig
 from helpers.evaluation.result_file import read_result
 from helpers.grid.notebook_job import Children, Job, num_cores
-from helpers.grid.parameters import run_parameters
+from helpers.grid.parameters import K_AND_SEED, run_parameters
 from helpers.grid.shard import WHOLE, Shard
 from helpers.grid.state import run_state
 from helpers.grid.text import aligned, duration
@@ -45,6 +46,15 @@ class GridReport:
     def complete(self) -> bool:
         return len(self.of("done")) == len(self.outcomes)
 
+    def joined(self, other: "GridReport") -> "GridReport":
+        """Both parts of one grid."""
+        return dataclasses.replace(self, outcomes=self.outcomes + other.outcomes)
+
+    def with_left(self, configs: Iterable[RunConfig], reason: str) -> "GridReport":
+        """With runs that were not begun for a reason."""
+        left = tuple(Outcome(config=config, state="left", reason=reason) for config in configs)
+        return dataclasses.replace(self, outcomes=self.outcomes + left)
+
     def of(self, state: str) -> list[Outcome]:
         return [outcome for outcome in self.outcomes if outcome.state == state]
 
@@ -60,13 +70,14 @@ class GridReport:
 
 def run_grid(
     configs: Iterable[RunConfig], storage: Storage, *, notebook: Path, preset: str, base: RunConfig,
-    workers: int = 1, shard: Shard = WHOLE, report: Report = print,
+    fields: Mapping[str, str] = K_AND_SEED, workers: int = 1, shard: Shard = WHOLE, report: Report = print,
 ) -> GridReport:  # fmt: skip
     """Execute `notebook` for each of `configs` that is not done, `workers` at once, and say how every run ended.
 
-    `configs` are the runs of `shard`. `base` is the study's own config of `preset`, from which the notebook starts. The
-    cores are shared out evenly. Parameters are checked before anything runs (ValueError). A KeyboardInterrupt ends the
-    children; the runs that it stopped are reported as left, like those whose `execution.max_minutes` were over.
+    `configs` are the runs of `shard`. `base` is the study's own config of `preset`, from which the notebook starts, and
+    `fields` are its parameters (see `run_parameters`). The cores are shared out evenly. Parameters are checked before
+    anything runs (ValueError). A KeyboardInterrupt ends the children; the runs that it stopped are reported as left,
+    like those whose `execution.max_minutes` were over.
     """
     configs = list(configs)
     require_workers(workers)
@@ -77,7 +88,7 @@ def run_grid(
     jobs = [
         Job(
             name=config.run_id, notebook=notebook, storage=storage,
-            parameters=run_parameters(config, base, preset, storage),
+            parameters=run_parameters(config, base, preset, storage, fields),
         )
         for config in pending
     ]  # fmt: skip

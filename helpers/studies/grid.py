@@ -9,18 +9,19 @@ from helpers.data.fetch_arxiv import cache_id, ensure_cache
 from helpers.data.token_cache import TokenCache, open_cache
 from helpers.grid.notebook_job import ROOT
 from helpers.grid.plan import plan_grid
+from helpers.grid.power import power_text
 from helpers.grid.runner import GridReport, require_workers, run_grid
 from helpers.grid.shard import WHOLE, Shard
 from helpers.grid.space import require_space
 from helpers.grid.state import run_state
 from helpers.storage import Storage
-from helpers.studies.preset import ComponentsUnknown, Preset, grid_runs
+from helpers.studies.preset import ComponentsUnknown, Preset
 
 
 def known_runs(preset: Preset, storage: Storage, shard: Shard = WHOLE) -> list[RunConfig]:
     """The runs of a preset's shard, without a download; ComponentsUnknown if it takes the cache to tell them."""
     cache = open_cache(storage, cache_id(preset.config.data))
-    return shard.of(grid_runs(preset, component_sizes(preset.config, cache)))
+    return shard.of(preset.runs(component_sizes(preset.config, cache)))
 
 
 def component_sizes(config: RunConfig, cache: TokenCache | None) -> dict[str, int | None] | None:
@@ -40,13 +41,24 @@ def run_preset(
     ValueError for a shard or a number of workers that cannot be, and if the disk has too little space.
     """
     require_workers(workers)
-    part = Shard.parse(shard)
+    part, module = Shard.parse(shard), studies.find_study(study)
     configs = _prepare(preset, storage, part, workers, report)
-    notebook = ROOT / studies.find_study(study).NOTEBOOK
     base = studies.find_preset(study, name).config
-    return run_grid(
-        configs, storage, notebook=notebook, preset=name, base=base, workers=workers, shard=part, report=report
-    )
+
+    def execute(chosen: list[RunConfig]) -> GridReport:
+        return run_grid(
+            chosen, storage, notebook=ROOT / module.NOTEBOOK, preset=name, base=base, fields=module.PARAMETERS,
+            workers=workers, shard=part, report=report,
+        )  # fmt: skip
+
+    held_out = [config for config in configs if preset.is_held_out(config)]
+    others = execute([config for config in configs if config not in held_out])
+    if not held_out:
+        return others
+    if reason := module.predict(preset, storage, report):
+        report(f"the held-out runs wait: {reason}")
+        return others.with_left(held_out, reason)
+    return others.joined(execute(held_out))
 
 
 def _prepare(
@@ -61,7 +73,8 @@ def _prepare(
         pass  # the cache that is built next names them
     ensure_cache(preset.config.data, storage)
     configs = known_runs(preset, storage, shard)
-    plan = plan_grid(configs, storage, measure=measured_speed, note=preset.note, workers=workers)
+    power = power_text(known_runs(preset, storage), storage)
+    plan = plan_grid(configs, storage, measure=measured_speed, note=preset.note, power=power, workers=workers)
     report(f"{plan}\n")
     require_space(plan.needed_bytes, preset.config, storage)
     return configs

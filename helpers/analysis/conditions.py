@@ -1,0 +1,82 @@
+"""What runs share that may be averaged: their condition, its readable name, and conditions that differ in one setting.
+
+A condition is a run's science without K, seed, components and shuffled labels, which are what a grid varies: other
+sizes, sources, lengths or allocations are other conditions.
+"""
+
+import copy
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from helpers.config import RunConfig, canonical_json, file_name
+
+Condition = dict[str, Any]
+"""Settings as nested JSON."""
+_VARIED = ("study", "k", "seed", "data.components", "data.shuffle_labels")
+
+
+def condition_of(config: RunConfig) -> Condition:
+    """The science that all runs of one grid share."""
+    return without(config.science(), *_VARIED)
+
+
+def without(condition: Condition, *settings: str) -> Condition:
+    """The same settings without some of them, such as `model.size`."""
+    rest = copy.deepcopy(condition)
+    for setting in settings:
+        *sections, last = setting.split(".")
+        part = rest
+        for section in sections:
+            part = part[section]
+        part.pop(last, None)  # which a run without that setting does not have
+    return rest
+
+
+def condition_names(conditions: Sequence[Condition]) -> list[str]:
+    """A name for each condition; those that would read alike also name the settings in which they differ."""
+    keys = [canonical_json(condition) for condition in conditions]
+    distinct = dict(zip(keys, conditions, strict=True))
+    names = {}
+    for key, condition in distinct.items():
+        own = _flatten(condition)
+        alike = [_flatten(other) for other in distinct.values() if _label(other) == _label(condition)]
+        differing = sorted(name for name in own if any(other.get(name) != own[name] for other in alike))
+        names[key] = ", ".join([_label(condition), *(f"{name} {own[name]}" for name in differing)])
+    return [names[key] for key in keys]
+
+
+def condition_file_name(name: str) -> str:
+    """A condition's name as part of a file name."""
+    return "-".join(re.sub(r"_+", "_", file_name(part)) for part in name.split(", "))
+
+
+def _label(condition: Condition) -> str:
+    data, train = condition["data"], condition["train"]
+    words = [
+        Path(data["source"]).stem,
+        condition["model"]["size"],
+        f"{data['allocation'].replace('_', ' ')} allocation",
+    ]
+    return ", ".join([*words, f"{data['sampling']} sampling", _length(train, data["window_tokens"])])
+
+
+def _length(train: dict[str, Any], window_tokens: int) -> str:
+    """How long a condition trains, in tokens where its settings say so."""
+    if train["epochs"] is not None:
+        return f"{train['epochs']:g} epochs"
+    if "tokens_per_parameter" in train:
+        return f"{train['tokens_per_parameter']:g} tokens a parameter"
+    tokens = train["tokens"] or train["steps"] * train["batch_size"] * window_tokens
+    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if tokens >= unit:
+            return f"{tokens / unit:.3g}{name} tokens"
+    return f"{tokens} tokens"
+
+
+def _flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in settings.items():
+        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
