@@ -6,9 +6,12 @@ Drive knows no locks. Machines that share a storage may do the same work twice; 
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
+
+_GLANCE_S = 0.1
 
 
 @contextlib.contextmanager
@@ -16,12 +19,26 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
     """Hold the lock file `path` on local disk; RuntimeError if another process has it. A killed process lets go."""
     with _lock_file(path) as file:
         if not _try_lock(file):
-            raise RuntimeError(
-                f"{what} is already at work in process {_holder(file)} of this machine; "
-                "nothing was changed. Wait for it, or end it, and run again"
-            )
+            time.sleep(_GLANCE_S)  # `is_held` may have been looking
+            if not _try_lock(file):
+                raise RuntimeError(
+                    f"{what} is already at work in process {_holder(file)} of this machine; "
+                    "nothing was changed. Wait for it, or end it, and run again"
+                )
         _sign(file)
         yield
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process of this machine, or this one, holds the lock file `path`. Looking holds it for an instant."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 @contextlib.contextmanager

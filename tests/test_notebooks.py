@@ -1,26 +1,34 @@
-"""The notebooks as they are committed, and the parts of them that live in helpers/notebook."""
+"""The notebooks as they are committed."""
 
+import ast
 import re
+import subprocess
 import sys
 import types
 
-import ipywidgets
 import nbformat
 import papermill
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
+from packaging.requirements import Requirement
 
-from helpers.config import RunConfig
-from helpers.evaluation.result_file import Result
 from helpers.grid.notebook_job import ROOT
-from helpers.notebook import panel, setup
-from helpers.notebook.picker import Picker
-from helpers.notebook.run_view import component_table, png, position_figure
-from helpers.notebook.setup import REPOSITORY, address_files, open_storage, start_report
-from helpers.studies import find_preset
-from helpers.training.events import Finished, Logged, Notice, Started
+from helpers.grid.parameters import check_parameters, run_parameters
+from helpers.notebook.setup import REPOSITORY, address_files
+from helpers.storage import Storage
+from helpers.studies import STUDIES, find_preset
 
 NOTEBOOKS = sorted([*ROOT.glob("*.ipynb"), *ROOT.glob("studies/*.ipynb")])
 MAX_CODE_CELLS, MAX_LINES = 15, 15
+MAX_FUNCTION_LINES = 8
+SETUP = ("setup-code", "set-up-code")
+# What Colab's runtime of August 2026 has; the rest of requirements.txt is installed there.
+COLAB = {
+    "accelerate": "1.14", "datasets": "4.0.0", "huggingface_hub": "1.27", "ipykernel": "6.17.1", "ipywidgets": "7.7.1",
+    "jupyter_client": "7.4.9", "matplotlib": "3.10.0", "nbclient": "0.10.4", "nbformat": "5.10.4", "numpy": "2.1.0",
+    "pandas": "2.2.0", "psutil": "5.9.5", "pyarrow": "18.1.0", "safetensors": "0.8.0", "scipy": "1.16.0",
+    "torch": "2.11.0", "tqdm": "4.67.0", "transformers": "5.15.0",
+}  # fmt: skip
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -56,13 +64,32 @@ def test_notebook_keeps_its_budgets(notebook):
     for cell in cells:
         lines = [line for line in cell.source.splitlines() if line.strip()]
         assert len(lines) <= MAX_LINES, cell.id
-        assert not re.search(r"^\s*class ", cell.source, re.MULTILINE), cell.id
+        tree = ast.parse(TransformerManager().transform_cell(cell.source))
+        for node in ast.walk(tree):
+            assert not isinstance(node, ast.ClassDef), cell.id
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < MAX_FUNCTION_LINES, cell.id
 
 
 def test_notebook_metadata_name_kernel_and_gpu(notebook):
     assert notebook.metadata.kernelspec.name == "python3"
     if "accelerator" in notebook.metadata:
         assert notebook.metadata.accelerator == "GPU" and notebook.metadata.colab.gpuType == "T4"
+
+
+def test_the_cells_that_other_parts_rely_on_have_their_names():
+    for study in STUDIES.values():
+        ids = [cell.id for cell in nbformat.read(ROOT / study.NOTEBOOK, as_version=4).cells]
+        assert {"parameters", "plan-code", "train-code", "board-code"} <= set(ids), study.NOTEBOOK
+
+
+def test_every_parameter_that_a_grid_gives_is_one_of_its_notebook(tmp_path):
+    for name, study in STUDIES.items():
+        for preset in study.PRESETS:
+            base = find_preset(name, preset)
+            config = next(iter(base.runs({"c": 1})))
+            given = run_parameters(config, base.config, preset, Storage.at(tmp_path), study.PARAMETERS)
+            check_parameters(ROOT / study.NOTEBOOK, given)
 
 
 def test_the_main_notebook_asks_for_a_gpu():
@@ -98,137 +125,56 @@ def test_every_address_of_the_repository_is_the_constant():
             assert clones, f"{path} does not clone the repository on Colab"
 
 
-# Storage
+# The set-up cell
 
 
 @pytest.fixture
-def colab(monkeypatch, tmp_path):
-    """A stand-in of google.colab; `mounts` lists the calls, `fails` is what mounting raises."""
-    fake = types.SimpleNamespace(mounts=[], fails=None)
+def set_up(notebook, monkeypatch, tmp_path):
+    """Execute a notebook's set-up cell in an empty folder; the commands that it gave."""
+    (source,) = [cell.source for cell in notebook.cells if cell.id in SETUP]
+    commands = []
 
-    def mount(place: str) -> None:
-        fake.mounts.append(place)
-        if fake.fails:
-            raise fake.fails
-        (tmp_path / "drive/MyDrive").mkdir(parents=True, exist_ok=True)
+    def run(command, check):
+        assert check
+        commands.append([str(word) for word in command])
+        if "clone" in command:
+            command[-1].mkdir()
 
-    module = types.ModuleType("google.colab")
-    module.drive = types.SimpleNamespace(mount=mount)
-    monkeypatch.setitem(sys.modules, "google", types.ModuleType("google"))
-    monkeypatch.setitem(sys.modules, "google.colab", module)
-    monkeypatch.setattr(setup, "CONTENT", tmp_path)
-    return fake
+    def execute() -> list[list[str]]:
+        exec(source.replace('"/content"', repr(str(tmp_path))), {})
+        return commands
 
-
-def test_elsewhere_the_storage_is_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.chdir(tmp_path)
-    assert open_storage("", interactive=True).root == tmp_path / "outputs"
-    assert open_storage(str(tmp_path / "other"), interactive=False).root == tmp_path / "other"
+    return execute
 
 
-def test_colab_mounts_drive_and_keeps_scratch_local(colab, tmp_path):
-    storage = open_storage("", interactive=True)
-    assert storage.root == tmp_path / "drive/MyDrive/ergodic-scaling"
-    assert storage.scratch == tmp_path / "scratch"
-    assert colab.mounts == [str(tmp_path / "drive")]
-    assert "they survive a disconnect" in start_report(storage, ["done", "new"])
+def test_off_colab_the_set_up_cell_does_nothing(set_up, tmp_path):
+    before = list(sys.path)
+    assert set_up() == [] and sys.path == before and list(tmp_path.iterdir()) == []
 
 
-def test_colab_without_drive_goes_on_locally_and_says_so(colab, tmp_path):
-    colab.fails, lines = ValueError("mount failed"), []
-    storage = open_storage("", interactive=True, report=lines.append)
-    assert storage.root == tmp_path / "outputs"
-    assert len(lines) == 1 and "mount failed" in lines[0]
-    assert "do not survive a disconnect" in start_report(storage, ["new"])
+def test_beside_the_code_the_set_up_cell_does_nothing_on_colab(set_up, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
+    (tmp_path / "helpers").mkdir()
+    assert set_up() == []
 
 
-def test_colab_never_mounts_for_a_program(colab, tmp_path):
-    assert open_storage("", interactive=False).root == tmp_path / "outputs"
-    with pytest.raises(ValueError, match="not mounted"):
-        open_storage(str(tmp_path / "drive/MyDrive/mine"), interactive=False)
-    assert colab.mounts == []
+def test_on_colab_it_clones_the_repository_once_and_installs_what_is_missing(set_up, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
+    clone, install = set_up()
+    assert clone[:5] == ["git", "clone", "-q", "--depth", "1"]
+    assert clone[-2] == f"https://github.com/{REPOSITORY}" and clone[-1] == str(tmp_path / REPOSITORY.split("/")[1])
+    assert install[1:] == ["-m", "pip", "install", "-q", "-r", "requirements.txt"]
+    monkeypatch.chdir(tmp_path)
+    assert set_up()[2:] == [install]  # the checkout is there
 
 
-def test_start_report_has_four_lines(storage):
-    lines = start_report(storage, ["done", "begun", "new"]).splitlines()
-    assert [line.split(":")[0] for line in lines] == ["device", "precision", "results", "done"]
-    assert lines[-1] == "done: 1 of the 3 runs of this preset, 1 begun"
-
-
-# Picker, panel, results
-
-
-def resolve(preset: str, k: int, seed: int) -> RunConfig:
-    return find_preset("ergodic", preset).run(k, seed)
-
-
-def test_picker_without_widgets_is_the_parameters():
-    assert Picker(resolve, "smoke", 4, 1).config == resolve("smoke", 4, 1)
-
-
-def test_picker_follows_its_widgets(monkeypatch):
-    shown = []
-    monkeypatch.setattr("IPython.display.display", shown.append)
-    picker = Picker(resolve, "smoke", 4, 7)
-    picker.show("ergodic", (1, 2), lambda config: f"{config.run_id} <plan>")
-    left, text = shown[0].children
-    preset, k, seed = left.children
-    assert (preset.value, k.value, seed.value) == ("smoke", 4, 7)
-    assert resolve("smoke", 4, 7).run_id in text.value and "&lt;plan>" in text.value
-    k.value, preset.value = 2, "demo"
-    assert picker.config == resolve("demo", 2, 7)
-    assert picker.config.run_id in text.value
-    assert all(isinstance(widget, ipywidgets.Dropdown) for widget in left.children)
-
-
-def test_picker_shows_why_a_run_is_not_possible(monkeypatch):
-    shown = []
-    monkeypatch.setattr("IPython.display.display", shown.append)
-
-    def describe(config: RunConfig) -> str:
-        raise ValueError("k = 4, but the source has 3 components")
-
-    Picker(resolve, "smoke", 4, 0).show("ergodic", (1,), describe)
-    assert "not possible: k = 4" in shown[0].children[1].value
-
-
-def test_panel_has_one_display_and_is_throttled(monkeypatch, tmp_path):
-    shown, updates = [], []
-
-    def display(content, **_):
-        shown.append(content)
-        return types.SimpleNamespace(update=lambda content, **_: updates.append(content))
-
-    clock = iter(range(10_000))
-    monkeypatch.setattr(panel, "display", display)
-    monkeypatch.setattr(panel.time, "monotonic", lambda: next(clock) / 10)
-    live = panel.LivePanel()
-    live(Started(run_id="r", step=0, num_steps=100, num_tokens=1, device="cpu", precision="fp32"))
-    live(Notice(text="a fallback"))
-    for step in range(100):
-        live(
-            Logged(step=step, num_steps=100, tokens=1, loss=2.0, lr=1e-3, grad_norm=1.0, tokens_per_s=9, memory_bytes=1)
-        )
-    live(Finished(run_id="r", path=tmp_path))
-    assert len(shown) == 1
-    assert len(updates) == 5 + 1  # ten seconds of events, a refresh each two, and the end
-    assert updates[-1]["text/plain"] == live.text
-    assert "step 99/100" in live.text and "step 98" not in live.text and "a fallback" in live.text
-
-
-def test_component_table_ends_with_the_mean():
-    rows = [
-        {"step": 9, "component": name, "xe": xe, "se": 0.1, "ppl": 2.0, "bayes_xe": 1.0, "xe_by_position": [xe] * 3,
-         "bayes_xe_by_position": [1.0] * 3}
-        for name, xe in (("a", 1.5), ("b", 2.5))
-    ]  # fmt: skip
-    early = [row | {"step": 1, "xe": 99.0} for row in rows]
-    result = Result({"run_id": "r"}, early + rows, [{"step": 9, "xe": 2.0, "ppl": 7.4, "bayes_xe": 1.0}])
-    table = component_table(result)
-    assert list(table.index) == ["a", "b", "mean"]
-    assert list(table["gap"]) == [0.5, 1.5, 1.0]
-    assert png(position_figure(result)).startswith(b"\x89PNG")
-    text = Result({"run_id": "r"}, [row | {"bayes_xe": None, "bayes_xe_by_position": None} for row in rows],
-                  [{"step": 9, "xe": 2.0, "ppl": 7.4, "bayes_xe": None}])  # fmt: skip
-    assert list(component_table(text).columns) == ["xe", "se", "ppl"]
-    assert png(position_figure(text)).startswith(b"\x89PNG")
+def test_what_colab_has_satisfies_the_requirements():
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    requirements = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    known = [requirement for requirement in requirements if requirement.name in COLAB]
+    assert {requirement.name for requirement in known} == set(COLAB)
+    for requirement in known:
+        assert requirement.specifier.contains(COLAB[requirement.name]), f"pip would replace Colab's {requirement.name}"

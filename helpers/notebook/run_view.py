@@ -1,48 +1,116 @@
-"""A finished run at a glance: XE of each component beside the Bayes value, and over the position in the window."""
+"""A run, or all of them, at a glance: tables and figures for a notebook."""
 
 import io
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from helpers.evaluation.result_file import Result
 
 if TYPE_CHECKING:
+    import ipywidgets
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+MEAN = "mean"
+"""Of a run's components, beside their own names."""
+_DPI = 100
+_COLOURS = 64  # of a palette: more cannot be told from the exact picture, fewer can
 
 
 def component_table(result: Result) -> "pd.DataFrame":
     """A row for each component at the run's end and their mean last; nats per token."""
     import pandas as pd
 
-    summary = result.summaries[-1]
-    rows = [row for row in result.xe if row["step"] == summary["step"]]
     columns = ("component", "xe", "se", "ppl", "bayes_xe")
-    frame = pd.DataFrame([*rows, {"component": "mean", **summary}]).reindex(columns=list(columns))
+    rows = [*last_rows(result), {"component": MEAN, **result.summaries[-1]}]
+    frame = pd.DataFrame(rows).reindex(columns=list(columns))
     frame["gap"] = frame["xe"] - frame["bayes_xe"].astype(float)
     frame = frame.dropna(axis="columns", how="all").set_index("component").round(4).astype(object)
     return frame.where(frame.notna(), "")
 
 
+def last_rows(result: Result) -> list[dict[str, Any]]:
+    """The lines of each component at the end of the run."""
+    return [row for row in result.xe if row["step"] == result.summaries[-1]["step"]]
+
+
 def position_figure(result: Result) -> "Figure":
     """XE over the position in the window, mean of the components; dashed: the Bayes value where it is known."""
-    import numpy as np
-    from matplotlib.figure import Figure
-
-    step = result.summaries[-1]["step"]
-    rows = [row for row in result.xe if row["step"] == step]
-    figure = Figure(figsize=(6, 3), layout="constrained")
-    axes = figure.subplots()
-    xe_T = np.mean([row["xe_by_position"] for row in rows], axis=0)
-    axes.plot(xe_T, label="model")
-    if all(row["bayes_xe_by_position"] is not None for row in rows):
-        axes.plot(np.mean([row["bayes_xe_by_position"] for row in rows], axis=0), "k--", lw=1, label="Bayes")
-    axes.set(xlabel="token of the window", ylabel="XE (nats per token)", title=result.run["run_id"])
-    axes.legend(frameon=False)
+    figure, (axes,) = panels(1, (6.4, 3.4))
+    _draw_positions(axes, result)
     return figure
 
 
+def run_figure(metrics: list[dict[str, Any]], result: Result | None) -> "Figure":
+    """The training loss over the steps, as metrics.jsonl has it, and once there is a result XE over the position."""
+    from helpers.analysis.figures import MEASURED
+
+    figure, (loss, positions) = panels(2, (10.4, 3.4))
+    loss.plot([row["step"] for row in metrics], [row["loss"] for row in metrics], color=MEASURED)
+    loss.set(xlabel="step", ylabel="nats per token", title="Training loss")
+    if result is None:
+        positions.set_axis_off()
+        positions.text(0.5, 0.5, "XE by position: once the run is done", ha="center", color="0.4")
+    else:
+        _draw_positions(positions, result)
+    return figure
+
+
+def panels(num_panels: int, size: tuple[float, float]) -> "tuple[Figure, list[Axes]]":
+    """A figure of `size` (inches) with empty panels in a row, in the style of the analysis."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    from helpers.analysis.figures import STYLE
+
+    with mpl.rc_context(STYLE | {"font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9}):
+        figure = Figure(figsize=size, layout="constrained")
+        return figure, list(figure.subplots(1, num_panels, squeeze=False)[0])
+
+
+def show_figure(figure: "Figure") -> "ipywidgets.Image":
+    """A figure as a widget of its own size."""
+    import ipywidgets
+
+    return ipywidgets.Image(value=png(figure), format="png", layout=ipywidgets.Layout(align_self="flex-start"))
+
+
 def png(figure: "Figure") -> bytes:
-    """A figure as an image: a notebook shows no figure that pyplot did not make."""
+    """A figure as a small image: a notebook shows no figure that pyplot did not make."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
+    figure.savefig(buffer, format="png", dpi=_DPI)
+    return _with_palette(buffer)
+
+
+def small_png(path: Path, width: int) -> bytes:
+    """The picture at `path`, `width` pixels wide at most, in a tenth of its bytes."""
+    return _with_palette(path, width)
+
+
+def _with_palette(picture: Path | io.BytesIO, width: int | None = None) -> bytes:
+    from PIL import Image
+
+    with Image.open(picture) as opened:
+        image = opened.convert("RGB")
+    if width and width < image.width:
+        image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.BOX)
+    # Maximal coverage keeps the colour of a thin line, k-means then that of a faint band.
+    few = image.quantize(_COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    few.save(buffer, format="png", optimize=True)
     return buffer.getvalue()
+
+
+def _draw_positions(axes: "Axes", result: Result) -> None:
+    import numpy as np
+
+    from helpers.analysis.figures import EXACT, MEASURED
+
+    rows = last_rows(result)
+    axes.plot(np.mean([row["xe_by_position"] for row in rows], axis=0), color=MEASURED, label="model")
+    exact = [row["bayes_xe_by_position"] for row in rows]
+    if None not in exact:
+        axes.plot(np.mean(exact, axis=0), "--", color=EXACT, lw=1.2, label="exact Bayes")
+    axes.set(xlabel="token of the window", ylabel="XE (nats per token)", title="XE by position")
+    axes.legend(frameon=False)

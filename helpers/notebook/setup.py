@@ -6,7 +6,6 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from helpers.grid.text import size
 from helpers.storage import Storage, publish_text
 
 REPOSITORY = "OWNER/NAME"
@@ -42,19 +41,13 @@ def open_storage(path: str, *, interactive: bool, report: Callable[[str], None] 
     return Storage.at(CONTENT / "outputs", scratch)
 
 
-def start_report(storage: Storage, states: list[str]) -> str:
-    """Four lines: the device, the precision and why, where results go and whether they survive, what is done.
-
-    `states` is the state of each run of the grid: done, begun or new.
-    """
-    done, begun = states.count("done"), states.count("begun")
-    return "\n".join(
-        [
-            *_device_lines(),
-            f"results: {storage.root} ({_survival(storage.root)})",
-            f"done: {done} of the {len(states)} runs of this preset" + (f", {begun} begun" if begun else ""),
-        ]
-    )
+def survives(root: Path) -> str:
+    """Whether what is in `root` outlives the session, in words."""
+    if not on_colab():
+        return "on this machine's disk, which stays"
+    if _drive() in root.parents:
+        return "on Drive, which survives a disconnect"
+    return "on Colab's own disk, which does not survive a disconnect"
 
 
 def quiet_libraries() -> None:
@@ -132,28 +125,3 @@ def _require_mounted(path: Path, interactive: bool) -> None:
     if not interactive:
         raise ValueError(f"storage = {str(path)!r} lies on a Drive that is not mounted; mount it or use another")
     _mount_drive()
-
-
-def _survival(root: Path) -> str:
-    if not on_colab():
-        return "a local folder"
-    if _drive() in root.parents:
-        return "on Drive: they survive a disconnect"
-    return "on this machine: they do not survive a disconnect"
-
-
-def _device_lines() -> list[str]:
-    import torch  # slow to import, and not needed for anything else here
-
-    if not torch.cuda.is_available():
-        return [
-            f"device: CPU, {torch.get_num_threads()} threads; for a GPU on Colab: Runtime, Change runtime type, T4",
-            "precision: fp32, because a CPU gains nothing from fp16",
-        ]
-    card = torch.cuda.get_device_properties(0)
-    has_bf16 = (card.major, card.minor) >= (8, 0)
-    bf16 = "bf16 is possible too" if has_bf16 else "bf16 needs 8.0"
-    return [
-        f"device: {card.name}, {size(card.total_memory)}",
-        f"precision: fp16 unless train.precision says otherwise (compute capability {card.major}.{card.minor}: {bf16})",
-    ]

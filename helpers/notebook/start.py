@@ -1,0 +1,57 @@
+"""How a notebook begins: who reads it, on what it computes, where its results go, and what is there already."""
+
+from helpers.config import RunConfig
+from helpers.grid.status import run_status
+from helpers.grid.text import size
+from helpers.notebook.setup import survives
+from helpers.storage import Storage
+from helpers.studies.grid import known_runs
+from helpers.studies.preset import ComponentsUnknown, Preset
+
+
+def has_front_end() -> bool:
+    """Whether someone can see and use a widget: a front end can be asked for input, and nbclient, which papermill
+    executes with, says that it cannot."""
+    from IPython import get_ipython
+
+    return getattr(getattr(get_ipython(), "kernel", None), "_allow_stdin", False)
+
+
+def start_report(preset: Preset, storage: Storage) -> str:
+    """Four lines: the device, the precision and why, where results go and whether they survive, what is done.
+
+    ValueError for a device or precision that there is not.
+    """
+    results = f"results: {storage.root} ({survives(storage.root)})"
+    return "\n".join([*_device_lines(preset.config), results, _done_line(preset, storage)])
+
+
+def _device_lines(config: RunConfig) -> list[str]:
+    import torch  # slow to import, and not needed for anything else here
+
+    from helpers.training.device import choose_device, choose_precision
+
+    device = choose_device(config)
+    precision, _ = choose_precision(config, device)
+    if device.type == "cpu":
+        words = "enough for a preset that says so, such as demo; a GPU on Colab: Runtime, Change runtime type, T4"
+        return [
+            f"device: CPU, {torch.get_num_threads()} threads, {words}",
+            f"precision: {precision}, because a CPU gains nothing from fp16",
+        ]
+    card = torch.cuda.get_device_properties(device)
+    bf16 = "computes bf16 too" if (card.major, card.minor) >= (8, 0) else "would only emulate bf16"
+    return [
+        f"device: {card.name}, {size(card.total_memory)}",
+        f"precision: {precision}, as train.precision says (compute capability {card.major}.{card.minor} {bf16})",
+    ]
+
+
+def _done_line(preset: Preset, storage: Storage) -> str:
+    try:
+        runs = known_runs(preset, storage)
+    except ComponentsUnknown:
+        return "done: told once the token cache is there, which names the runs"
+    states = [run_status(config, storage).state for config in runs]
+    others = [f"{states.count(state)} {state}" for state in ("running", "failed") if state in states]
+    return ", ".join([f"done: {states.count('done')} of the {len(states)} runs of this preset", *others])
