@@ -106,8 +106,8 @@ class TrainConfig:
     """Training tokens as a multiple of the non-embedding parameters: 20 is D = 20 N of Hoffmann et al. 2022."""
     peak_lr: float = 2e-4
     lr_at_width: int | None = None
-    """The d_model that `peak_lr` is for: a model of width d has peak_lr * lr_at_width / d, as hidden matrices under Adam
-    want it (Yang et al. 2022, arXiv 2203.03466, table 3). None: peak_lr at every width."""
+    """The d_model that `peak_lr` is for: a model of width d has peak_lr * lr_at_width / d, as hidden matrices want it
+    under Adam (Yang et al. 2022, arXiv 2203.03466, table 3). None: peak_lr at every width."""
     min_lr_ratio: float = 0.1
     warmup_steps: int = 1_000
     beta1: float = 0.9
