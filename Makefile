@@ -1,5 +1,6 @@
 # make demo   the whole chain on the known-answer source: results, tables, fig/xe_vs_K.png in $(STORAGE)
 # make test   the tests, without those marked slow or browser
+# make test-browser   the notebooks in Chromium; what it showed is kept in build/screenshots
 # make ci     what the continuous integration runs
 
 PYTHON  ?= python3
@@ -8,8 +9,10 @@ WORKERS ?= $(shell getconf _NPROCESSORS_ONLN)
 
 BIN   := .venv/bin
 READY := .venv/.ready
+LAB   := .venv/.lab
+COLAB := .venv-colab/.ready
 
-.PHONY: demo test test-slow lint format ci clean
+.PHONY: demo test test-slow test-browser screenshot lint format ci clean
 
 demo: $(READY)
 	$(BIN)/python -m helpers grid --preset demo --workers $(WORKERS) --storage $(STORAGE)
@@ -20,7 +23,14 @@ test: $(READY)
 
 # pytest ends with 5 when nothing is marked so.
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m "slow or browser" || test $$? -eq 5
+	$(BIN)/python -m pytest -m "slow and not browser" || test $$? -eq 5
+
+test-browser: $(LAB) $(COLAB)
+	$(BIN)/python -m pytest -m browser
+
+# fig/notebook.png, the picture in the README
+screenshot: $(LAB)
+	$(BIN)/python -m tests.browser.screenshot
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -32,13 +42,24 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/nbstripout --keep-id $(wildcard *.ipynb studies/*.ipynb)
 
-ci: lint test test-slow
+ci: lint test test-slow test-browser
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache
+	rm -rf .venv .venv-colab build .pytest_cache .ruff_cache
 
 $(READY): requirements.txt constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt --constraint constraints.txt \
 		hypothesis nbstripout pytest ruff
+	touch $@
+
+$(LAB): tests/browser/lab.txt $(READY)
+	$(BIN)/python -m pip install --quiet --requirement $< --constraint constraints.txt
+	touch $@
+
+# Sees the packages of .venv behind its own: nothing large is installed twice, and its pins win.
+$(COLAB): tests/browser/colab.txt $(LAB)
+	$(BIN)/python -m venv --clear --without-pip .venv-colab
+	cd .venv-colab/lib/python*/site-packages && ls -d $(CURDIR)/.venv/lib/python*/site-packages > project.pth
+	.venv-colab/bin/python -m pip install --quiet --requirement $<
 	touch $@

@@ -6,6 +6,7 @@ the training cell reads it when that cell runs. Only what ipywidgets 7.7 and 8 b
 
 import functools
 import html
+import traceback
 import typing
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 PRESETS_OWN = ""
 """A source or size that is left to the preset."""
+_PRE = "white-space:pre-wrap;line-height:1.35"  # ipywidgets 7 sets the lines of HTML as far apart as its buttons
 _SIZES = {"pythia": typing.get_args(PythiaSize), "gpt": typing.get_args(GptSize)}
 
 
@@ -70,7 +72,7 @@ class Picker:
         widgets = {name: self._dropdown(name) for name in self._picked}
         plan = ipywidgets.HTML(layout=ipywidgets.Layout(margin="0 0 0 24px")).add_class("picker-plan")
         button = ipywidgets.Button(description="Train", button_style="primary").add_class("picker-train")
-        output = ipywidgets.Output()
+        panel = ipywidgets.HTML().add_class("picker-panel")
 
         def update(_change: object = None) -> None:
             self._picked = {name: widget.value for name, widget in widgets.items()}
@@ -79,7 +81,7 @@ class Picker:
         def train(_button: object) -> None:
             button.disabled = True
             try:
-                self._train(output)
+                self._train(panel)
             finally:
                 button.disabled = False
                 self._explain(plan)
@@ -88,7 +90,7 @@ class Picker:
             widget.observe(update, names="value")
         button.on_click(train)
         left = ipywidgets.VBox([*widgets.values(), button])
-        display(ipywidgets.VBox([ipywidgets.HBox([left, plan]), output]))
+        display(ipywidgets.VBox([ipywidgets.HBox([left, plan]), panel]))
         self._explain(plan)
 
     def _dropdown(self, name: str) -> "ipywidgets.Dropdown":
@@ -118,7 +120,7 @@ class Picker:
         head = self._presets[self._picked["PRESET"]].description
 
         def say(text: str) -> None:
-            plan.value = f"<i>{html.escape(head)}</i><pre style='white-space:pre-wrap'>{html.escape(text)}</pre>"
+            plan.value = f"<i>{html.escape(head)}</i><pre style='{_PRE}'>{html.escape(text)}</pre>"
 
         try:
             say(self.plan(self._speed(lambda: say(f"{self.plan()}\n\nmeasuring how fast this device trains it ..."))))
@@ -138,21 +140,13 @@ class Picker:
 
         return measure
 
-    def _train(self, output: "ipywidgets.Output") -> None:
-        """Train the picked run in `output`, whose panel is a widget: there, a display cannot be replaced everywhere."""
-        import ipywidgets
-        from IPython.display import display
-
-        output.clear_output()
-        with output:
-            panel = ipywidgets.HTML()
-            display(panel)
-            try:
-                print(train_under(self.config, self._storage, lambda shown, text: setattr(panel, "value", shown)))
-            except (Exception, KeyboardInterrupt) as error:
-                if not is_foreseen(error):
-                    raise
-                print(three_lines(error))
+    def _train(self, panel: "ipywidgets.HTML") -> None:
+        """Train the picked run under `panel`, a widget: in an Output neither a display nor a widget can be trusted."""
+        try:
+            train_under(self.config, self._storage, lambda shown, text: setattr(panel, "value", shown))
+        except (Exception, KeyboardInterrupt) as error:  # an error in a callback would be lost
+            words = three_lines(error) if is_foreseen(error) else "".join(traceback.format_exception(error))
+            panel.value += f"<pre style='{_PRE}'>{html.escape(words)}</pre>"
 
 
 def _value(config: RunConfig, field: str) -> Any:

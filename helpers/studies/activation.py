@@ -71,7 +71,7 @@ _CPU = dataclasses.replace(
     _PAPER,
     data=dataclasses.replace(_STORIES, tokenizer="train:2000", window_tokens=128, max_papers_per_component=20_000),
     model=ModelConfig(size="gpt-10k", dropout=0.0, max_context_tokens=128),
-    train=TrainConfig(batch_size=4, steps=None, tokens=1_000_000, peak_lr=4e-3, lr_at_width=64, warmup_steps=50),
+    train=TrainConfig(batch_size=4, steps=None, tokens=1_000_000, peak_lr=2e-3, lr_at_width=64, warmup_steps=50),
     eval=EvalConfig(windows_per_component=256),
 )
 _CPU_SIZES = ("gpt-10k", "gpt-30k", "gpt-100k", "gpt-300k")

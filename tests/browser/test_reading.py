@@ -1,0 +1,57 @@
+"""What is read rather than run: the analysis with its figures, and the report without any network."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from helpers.analysis.analyse import analyse
+from helpers.grid.notebook_job import ROOT
+from helpers.storage import Storage
+from tests.browser.conftest import Keep, Open
+from tests.browser.front_ends import FrontEnd
+from tests.browser.notebook_page import WIDTH, WIDTHS, is_foreign
+from tests.simulated_results import simulate_baselines, simulate_grid
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    """The results of a whole grid."""
+    storage = Storage.at(tmp_path / "storage")
+    simulate_grid(storage)
+    simulate_baselines(storage)
+    return storage
+
+
+def test_analysis_shows_its_figures(open_page: Open, front_end: FrontEnd, storage: Storage, keep: Keep):
+    page = open_page(front_end, ROOT / "analysis.ipynb", STORAGE=str(storage.root))
+    page.run_all()
+    widths = page.picture_widths()
+    assert len(widths) >= 4 and all(width > 0 for width in widths.values()), widths
+    page.cell(max(widths, key=widths.get).split()[0])
+    keep(page, "widest-figure")
+    assert page.complaints == []
+    assert page.foreign == []
+
+
+def test_report_needs_no_network(browser: "Browser", storage: Storage, screenshots: Path):
+    report = next(path for path in analyse(storage, "ergodic") if path.name == "report.html")
+    asked, complaints = [], []
+    context = browser.new_context(offline=True, viewport={"width": WIDTH, "height": 1000})
+    page = context.new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("requestfailed", lambda request: complaints.append(request.url))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
+    page.goto(report.as_uri())
+    widths = page.locator("img").evaluate_all(WIDTHS)
+    page.screenshot(path=screenshots / "report.png", full_page=True)
+    context.close()
+    assert len(widths) >= 4 and all(width > 0 for width in widths)
+    assert [address for address in asked if is_foreign(address)] == []
+    assert complaints == []
