@@ -65,7 +65,7 @@ def test_equal_exponents_are_called_equal_and_different_ones_different(tmp_path,
         difference = findings.laws["offset"].comparisons[0].difference
         truth = exponents["swiglu"] - exponents["gelu"]
         assert difference.low < truth < difference.high and difference.value == pytest.approx(truth, abs=0.02)
-        words = {"equal": "The exponents are equal within 0.02", "apart": "The exponent differs"}[name]
+        words = {"equal": "The exponents are equal within 5 % of GeLU's", "apart": "The exponent differs"}[name]
         assert verdict(findings).startswith(words)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from helpers.analysis.activation.predictions import Prediction, identified_laws, read_predictions
 from helpers.analysis.activation.runs import CONVENTIONS, main_recipe, points_of
-from helpers.analysis.fits.arms import EXPONENT_MARGIN, ArmFindings, compare_arms
+from helpers.analysis.fits.arms import ArmFindings, compare_arms
 from helpers.analysis.fits.compare import Form, compare_forms
 from helpers.analysis.fits.detectable import smallest_detectable_difference
 from helpers.analysis.fits.fit import fit
@@ -20,6 +20,9 @@ from helpers.analysis.fits.holdout import HeldOut, hold_out
 from helpers.analysis.fits.laws import LAWS
 from helpers.analysis.fits.objective import LEAST_SQUARES
 from helpers.storage import Storage
+
+RELATIVE_MARGIN = 0.05
+"""Exponents that differ by less than this share of GeLU's count as equal (seed document 004's own limit)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +47,7 @@ class ActivationFindings:
     """Why something is missing."""
 
 
-def find(runs: pd.DataFrame, storage: Storage, margin: float = EXPONENT_MARGIN) -> ActivationFindings:
+def find(runs: pd.DataFrame, storage: Storage) -> ActivationFindings:
     """The findings on `run_table` rows. A run that a prediction names as held out is never fitted."""
     runs = main_recipe(runs)
     predictions, faults = read_predictions(storage)
@@ -60,6 +63,7 @@ def find(runs: pd.DataFrame, storage: Storage, margin: float = EXPONENT_MARGIN) 
     laws = {}
     for law in identified:
         try:
+            margin = RELATIVE_MARGIN * fit(points, law, LEAST_SQUARES).params["b[gelu]"]
             laws[law.name] = compare_arms(points, LAWS[law.name], margin)
         except ValueError as error:
             reasons[law.name] = str(error)
@@ -90,13 +94,14 @@ def verdict(findings: ActivationFindings) -> str:
     )
     worth = f"In compute, SwiGLU is worth a factor of {ends}: GeLU would need so many times as much for the same loss."
     worth += _other_laws(findings)
+    words = f"{100 * RELATIVE_MARGIN:g} % of GeLU's ({margin:.4f})"
     if d.low > 0 or d.high < 0:
         return f"The exponent differs: {numbers}. {worth}"
     if comparison.equivalence.is_equivalent:
-        return f"The exponents are equal within {margin:g}: {numbers}. What differs is the constant. {worth}"
+        return f"The exponents are equal within {words}: {numbers}. Only the constant can differ. {worth}"
     return (
         f"These runs cannot tell whether the exponent or only the constant differs: {numbers}, which holds both 0 and "
-        f"differences beyond {margin:g}. A difference of {findings.detectable:.3f} would have been found with 80 % "
+        f"differences beyond {words}. A difference of {findings.detectable:.3f} would have been found with 80 % "
         f"power. {worth}"
     )
 
