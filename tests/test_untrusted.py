@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from IPython.core.inputtransformer2 import TransformerManager
 from markdown_it import MarkdownIt
 from simulated_results import COMPONENTS, flat_curves, run_config, simulate_grid, write_run
 
@@ -120,7 +121,7 @@ def package_sources() -> list[tuple[str, str]]:
     for path in notebooks:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-        modules.append((str(path), "\n".join(code)))
+        modules.append((str(path), TransformerManager().transform_cell("\n".join(code))))  # magics as calls
     return modules
 
 
