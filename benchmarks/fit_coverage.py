@@ -18,13 +18,13 @@ import tyro
 from scipy import stats
 from scipy.optimize import curve_fit
 
+from helpers.analysis.estimates import Estimate
 from helpers.analysis.fits.arms import EXPONENT_MARGIN, equivalence, exponent_difference
 from helpers.analysis.fits.compare import nested_test
 from helpers.analysis.fits.intervals import infer
 from helpers.analysis.fits.laws import OFFSET_POWER, POWER
 from helpers.analysis.fits.points import Points
 from helpers.analysis.fits.regression import regress
-from helpers.analysis.statistics import Estimate
 from helpers.storage import publish_text
 
 RESULT = Path(__file__).with_name("fit_coverage.json")

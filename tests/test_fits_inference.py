@@ -14,6 +14,7 @@ from statsmodels.stats.anova import anova_lm
 from test_fits import needs_published, published_points, simulated
 
 from benchmarks import fit_coverage
+from helpers.analysis.estimates import Estimate
 from helpers.analysis.fits.arms import compare_arms, compute_multiplier, crossing, equivalence, exponent_difference
 from helpers.analysis.fits.compare import aicc, compare_forms, nested_test, profile
 from helpers.analysis.fits.detectable import smallest_detectable_difference
@@ -23,7 +24,6 @@ from helpers.analysis.fits.intervals import Draws, deleted_residuals, draw_pairs
 from helpers.analysis.fits.laws import CHINCHILLA, OFFSET_POWER, POWER
 from helpers.analysis.fits.objective import LEAST_SQUARES
 from helpers.analysis.fits.points import Points
-from helpers.analysis.statistics import Estimate
 
 
 def two_arms(difference: float, seed: int = 0, noise: float = 0.01, shared: float = 0.0, offset: float = 1.5) -> Points:

@@ -21,12 +21,11 @@ from simulated_results import (
 from helpers.analysis import latex, report_methods, tables
 from helpers.analysis import report_words as words
 from helpers.analysis.analyse import analyse
-from helpers.analysis.estimates import Estimate
+from helpers.analysis.estimates import Equivalence, Estimate
 from helpers.analysis.report import data
 from helpers.analysis.report_blocks import Code, Heading, Points, Section, Table, Text, to_html, to_markdown
 from helpers.analysis.report_design import missing_baselines
 from helpers.analysis.results import load_results
-from helpers.analysis.statistics import Equivalence
 from helpers.storage import Storage, publish_bytes, publish_text
 from tests.test_analysis import rewrite_run_line
 

@@ -54,6 +54,23 @@ class Estimate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Equivalence:
+    """Two one-sided tests (Schuirmann 1987, J. Pharmacokinet. Biopharm. 15:657) of |difference| < margin."""
+
+    value: float
+    low: float
+    high: float
+    """The 90 % interval: equivalence at 5 % is that it lies within the margin."""
+    margin: float
+    p_value: float
+    num_runs: int
+
+    @property
+    def is_equivalent(self) -> bool:
+        return bool(self.p_value < 1 - CONFIDENCE)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PaperMeans:
     """What one run is on the P evaluation papers of one component, in an order that all runs share."""
 

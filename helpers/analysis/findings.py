@@ -7,10 +7,9 @@ import pandas as pd
 
 from helpers.analysis import statistics
 from helpers.analysis.contrasts import averaged_positions, with_k1
-from helpers.analysis.estimates import Estimate, mean_over_runs, mean_over_runs_and_papers
+from helpers.analysis.estimates import Equivalence, Estimate, mean_over_runs, mean_over_runs_and_papers
 from helpers.analysis.matched import matched_by_run, measured_by_k, paper_differences
 from helpers.analysis.results import BASELINE, CONTROL, GRID, Results
-from helpers.analysis.statistics import Equivalence
 
 EQUIVALENCE_MARGIN = 0.0242
 """Nats: what theory allows at K = 11 (ln 11 / 99). A control that moves by less cannot explain such an effect."""

@@ -7,9 +7,8 @@ equivalence test is for; a single run has no interval and is evidence of nothing
 import numpy as np
 import pandas as pd
 
-from helpers.analysis.estimates import Estimate
+from helpers.analysis.estimates import Equivalence, Estimate
 from helpers.analysis.findings import Findings
-from helpers.analysis.statistics import Equivalence
 
 
 def matched_sentence(row: dict[str, float]) -> str:

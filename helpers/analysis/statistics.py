@@ -7,7 +7,6 @@ of the slope's interval, its false positives and those of the equivalence test a
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -19,6 +18,7 @@ from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
 from helpers.analysis.estimates import (
     CONFIDENCE,
+    Equivalence,
     Estimate,
     Measured,
     PaperMeans,
@@ -30,23 +30,6 @@ from helpers.analysis.estimates import (
 # far more than runs, and from a poor start the two are confused.
 _STARTS = ((100.0, 1.0), (100.0, 0.1), (1.0, 1.0), (1000.0, 0.01))
 _OUTLIER_Z = 3.5  # Iglewicz & Hoaglin 1993, How to Detect and Handle Outliers
-
-
-@dataclass(frozen=True, kw_only=True)
-class Equivalence:
-    """Two one-sided tests (Schuirmann 1987, J. Pharmacokinet. Biopharm. 15:657) of |difference| < margin."""
-
-    value: float
-    low: float
-    high: float
-    """The 90 % interval: equivalence at 5 % is that it lies within the margin."""
-    margin: float
-    p_value: float
-    num_runs: int
-
-    @property
-    def is_equivalent(self) -> bool:
-        return bool(self.p_value < 1 - CONFIDENCE)
 
 
 def slope(rows: pd.DataFrame) -> Estimate:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from helpers.analysis.estimates import CONFIDENCE, Equivalence, Estimate
 from helpers.analysis.fits.compare import NestedTest, nested_test
 from helpers.analysis.fits.intervals import NUM_DRAWS, Draws, infer
 from helpers.analysis.fits.laws import OFFSET, Law
 from helpers.analysis.fits.points import Points
-from helpers.analysis.statistics import CONFIDENCE, Equivalence, Estimate
 
 EXPONENT_MARGIN = 0.02
 """Exponents that differ by less count as equal, unless another margin is stated."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from helpers.analysis.estimates import Estimate
 from helpers.analysis.fits.intervals import NUM_DRAWS, infer
 from helpers.analysis.fits.laws import Law
 from helpers.analysis.fits.points import Points
 from helpers.analysis.fits.regression import is_regression, regress
-from helpers.analysis.statistics import Estimate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,12 +16,12 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
+from helpers.analysis.estimates import CONFIDENCE, Estimate
 from helpers.analysis.fits.coordinates import Coordinates
 from helpers.analysis.fits.fit import Fit, fit
 from helpers.analysis.fits.laws import Law, log_loss, log_loss_and_jacobian
 from helpers.analysis.fits.objective import HUBER, LEAST_SQUARES, minimise
 from helpers.analysis.fits.points import Points
-from helpers.analysis.statistics import CONFIDENCE, Estimate
 
 MANY_CLUSTERS = 30
 """From here on pairs are drawn again and the fit is Huber's, which asks for many points: its delta is below the noise

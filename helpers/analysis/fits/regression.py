@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from helpers.analysis.estimates import Estimate
 from helpers.analysis.fits.identification import require_identified
 from helpers.analysis.fits.intervals import MANY_CLUSTERS
 from helpers.analysis.fits.laws import POWER, Law
 from helpers.analysis.fits.points import Points
-from helpers.analysis.statistics import Estimate
 
 _ROUNDING = 1e-22
 """The squared residual of a point that differs from its replicates by rounding alone."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from helpers.analysis.estimates import CONFIDENCE, Estimate
 from helpers.analysis.fits.arms import EXPONENT_MARGIN, ArmComparison, ArmFindings, compare_arms
 from helpers.analysis.fits.compare import NestedTest, compare_forms
 from helpers.analysis.fits.fit import Fit, fit
@@ -18,7 +19,6 @@ from helpers.analysis.fits.laws import OFFSET_POWER, POWER, Law
 from helpers.analysis.fits.objective import HUBER, LEAST_SQUARES
 from helpers.analysis.fits.points import Points
 from helpers.analysis.fits.regression import Regression, is_regression, regress
-from helpers.analysis.statistics import CONFIDENCE, Estimate
 
 _MISFIT_P = 0.05
 _WHY = {
