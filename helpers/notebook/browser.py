@@ -23,7 +23,7 @@ def results_browser(results: Results, axis: str) -> "ipywidgets.VBox":
     """Choose a row, a component and a position: the figure follows. `axis` is what the rows differ in, such as K."""
     import ipywidgets
 
-    row = ipywidgets.Dropdown(description=axis, options=[ALL, *results])
+    row = ipywidgets.Dropdown(description=axis, options=[ALL, *results], style={"description_width": "initial"})
     component = ipywidgets.Dropdown(description="component", options=[MEAN, *_components(results)])
     most = max(len(curve) for curves in _curves(results, MEAN).values() for curve in curves) - 1
     position = ipywidgets.IntSlider(description="position", value=most, min=0, max=most, continuous_update=False)
