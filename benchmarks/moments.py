@@ -44,7 +44,7 @@ class Moment:
 
 def _is_inside_step(model: WindowModel, tokens_BT: Any) -> bool:
     """A forward pass while there are gradients: not that of a step's first micro-batch, nor of the evaluation."""
-    return model.head_VD.grad is not None
+    return model.model.head_VD.grad is not None
 
 
 def _is_checkpoint_pending(box: Outbox) -> bool:
