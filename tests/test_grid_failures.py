@@ -151,13 +151,20 @@ def test_three_of_ten_runs_fail_and_only_they_are_run_again(storage: Storage, tm
     assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
 
 
+def heed_interrupts() -> None:
+    """What a shell starts in the background ignores them, the tests and all their children included."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupted_grid_leaves_its_runs_and_goes_on(storage: Storage) -> None:
     """Ctrl-C during the training of the first run; then a time budget that is over at once; then to the end."""
     words = command(storage, "--shard", "1/5", "--set=train.steps=3000", "--set=execution.snapshot_every_steps=10000")
     preset = find_preset("ergodic", "demo", overrides=[*OVERRIDES, "train.steps=3000"])
     runs = [preset.run(k, seed) for k in preset.ks for seed in preset.seeds]
     first, second = (run.run_id for run in Shard.parse("1/5").of(runs))
-    process = subprocess.Popen(words, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        words, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    )
     deadline = time.monotonic() + 90
     while not storage.checkpoint_steps(first):
         assert process.poll() is None and time.monotonic() < deadline
