@@ -48,7 +48,7 @@ PRESETS = {
         seeds=(0, 1),
     ),
     "known": Mixtures(
-        description="half an hour on one CPU core: known-answer control near the Bayes limit, three seeds and all baselines",
+        description="half an hour on a CPU core: the known answer, near the Bayes limit, three seeds and all baselines",
         config=RunConfig(
             # Memoryless components of three symbols, which a tiny model learns to within 0.001 nats; more of them than
             # the largest K, so that the composition differs between seeds at every K.
