@@ -6,7 +6,7 @@ from helpers.analysis import figures, tables
 from helpers.analysis.contrasts import by_position, by_seed
 from helpers.analysis.dataset import analyse_dataset
 from helpers.analysis.report import save_report
-from helpers.analysis.results import Results, load_results
+from helpers.analysis.results import Results, usable_results
 from helpers.analysis.science import figure_suffix, save_science, science_of
 from helpers.data.token_cache import open_cache
 from helpers.storage import Storage, is_name
@@ -26,13 +26,7 @@ def analyse(storage: Storage, study: str) -> list[Path]:
     The condition with most runs has the plain names (`fig/xe_vs_K.png`); further ones append their own.
     Raises ValueError if there is no usable result, with the reason for each file that was left out.
     """
-    results = load_results(storage, study)
-    if results.runs.empty:
-        left_out = "".join(f"\n  left out: {line}" for line in results.left_out)
-        raise ValueError(
-            f"no result of study {study!r} in {storage.results()}; make some with "
-            f"`python -m helpers grid --study {study} --storage {storage.root}`{left_out}"
-        )
+    results = usable_results(storage, study)
     sciences = [science_of(results, condition) for condition in results.conditions]
     paths = save_tables(storage, results) + save_figures(storage, results)
     paths += save_science(storage, results, sciences) + save_dataset(storage, results)

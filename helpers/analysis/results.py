@@ -107,6 +107,18 @@ def load_results(storage: Storage, study: str) -> Results:
     )
 
 
+def usable_results(storage: Storage, study: str) -> Results:
+    """`load_results`; ValueError if there is no usable one, with the reason for each file that was left out."""
+    results = load_results(storage, study)
+    if results.runs.empty:
+        left_out = "".join(f"\n  left out: {line}" for line in results.left_out)
+        raise ValueError(
+            f"no result of study {study!r} in {storage.results()}; make some with "
+            f"`python -m helpers grid --study {study} --storage {storage.root}`{left_out}"
+        )
+    return results
+
+
 def _rows(frame: pd.DataFrame, condition: str, role: str) -> pd.DataFrame:
     return frame[(frame["condition"] == condition) & (frame["role"] == role)]
 

@@ -14,7 +14,7 @@ from helpers.analysis.activation.figures import law_curves, multiplier_curve, sc
 from helpers.analysis.activation.findings import ActivationFindings, find, verdict
 from helpers.analysis.activation.runs import run_table
 from helpers.analysis.figures import STYLE, save_figure
-from helpers.analysis.results import load_results
+from helpers.analysis.results import usable_results
 from helpers.analysis.tables import markdown
 from helpers.config import to_json
 from helpers.storage import Storage, publish, publish_text
@@ -40,13 +40,7 @@ def analyse(storage: Storage) -> list[Path]:
 
     ValueError if there is no usable result, with the reason for each file that was left out.
     """
-    results = load_results(storage, STUDY)
-    if results.runs.empty:
-        left_out = "".join(f"\n  left out: {line}" for line in results.left_out)
-        raise ValueError(
-            f"no result of study {STUDY!r} in {storage.results()}; make some with "
-            f"`python -m helpers grid --study {STUDY} --storage {storage.root}`{left_out}"
-        )
+    results = usable_results(storage, STUDY)
     runs = run_table(results)
     findings = find(runs, storage)
     tables = {
