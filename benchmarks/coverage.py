@@ -19,13 +19,13 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from helpers.analysis import statistics
-from helpers.analysis.contrasts import with_k1
-from helpers.analysis.findings import EQUIVALENCE_MARGIN, control_equivalence
-from helpers.analysis.matched import matched_by_run, matched_estimates
 from helpers.analysis.power import seed_deviation, smallest_detectable, smallest_detectable_slope
 from helpers.analysis.results import BASELINE, CONTROL, GRID, Results, load_results
 from helpers.storage import Storage, publish_text
+from helpers.studies.ergodic import inference as statistics
+from helpers.studies.ergodic.contrasts import with_k1
+from helpers.studies.ergodic.findings import EQUIVALENCE_MARGIN, control_equivalence
+from helpers.studies.ergodic.matched import matched_by_run, matched_estimates
 from tests.simulated_truth import Truth, simulate
 
 RESULT = Path(__file__).with_name("coverage.json")

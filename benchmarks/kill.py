@@ -39,13 +39,13 @@ from benchmarks.moments import MOMENTS
 from helpers.config import RunConfig
 from helpers.data.fetch_arxiv import cache_id, ensure_cache
 from helpers.data.token_cache import open_cache, verify_cache
-from helpers.evaluation.result_file import read_result
+from helpers.runs.checkpoints import load_snapshot, snapshots
+from helpers.runs.events import Event, Notice
+from helpers.runs.metrics import metrics_path, read_metrics
+from helpers.runs.result_file import read_result
 from helpers.seals import read_sealed
 from helpers.storage import Storage
 from helpers.training import train_single_k as training
-from helpers.training.checkpoints import load_snapshot, snapshots
-from helpers.training.events import Event, Notice
-from helpers.training.metrics import metrics_path, read_metrics
 from helpers.training.state import TrainState
 from tests.small_run import CONFIG
 

@@ -11,11 +11,11 @@ from typing import Any
 from helpers import outbox
 from helpers.data import cache_writer, token_cache
 from helpers.evaluation import eval_xe
+from helpers.models.window_model import WindowModel
 from helpers.outbox import Outbox
-from helpers.training import checkpoints
+from helpers.runs import checkpoints
+from helpers.runs.metrics import MetricsLog
 from helpers.training import train_single_k as training
-from helpers.training.loss import WindowModel
-from helpers.training.metrics import MetricsLog
 
 
 @dataclass(frozen=True, kw_only=True)

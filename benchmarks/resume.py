@@ -19,11 +19,11 @@ from typing import Any
 from helpers.config import RunConfig
 from helpers.data import window_order
 from helpers.outbox import Outbox
-from helpers.overrides import apply_overrides
+from helpers.runs.checkpoints import load_newest_checkpoint, save_checkpoint
+from helpers.runs.metrics import MetricsLog, metrics_path, read_metrics
+from helpers.settings import apply_overrides
 from helpers.storage import Storage
 from helpers.training import train_single_k as training
-from helpers.training.checkpoints import load_newest_checkpoint, save_checkpoint
-from helpers.training.metrics import MetricsLog, metrics_path, read_metrics
 
 EARLY, LATE = 10, 100_000
 CONFIG = apply_overrides(

@@ -84,9 +84,9 @@ def plan(options: GridOptions, measure: bool = True, seed_deviation: float | Non
             detects. None: measured where the storage has enough runs of the same condition, else 0.01.
     """
     from helpers.grid.plan import plan_grid
-    from helpers.grid.power import power_text
     from helpers.grid.shard import Shard
-    from helpers.studies.grid import known_runs, measured_speed
+    from helpers.studies.ergodic.plan_power import power_text
+    from helpers.studies.run_preset import known_runs, measured_speed
 
     part, preset, storage = Shard.parse(options.shard), options.find_preset(), options.open_storage()
     runs = known_runs(preset, storage, part)
@@ -142,7 +142,7 @@ def grid(options: GridOptions, workers: int = 1) -> int:
         options: Which runs.
         workers: Runs at once, each in a process of its own with its share of the cores.
     """
-    from helpers.studies.grid import run_preset
+    from helpers.studies.run_preset import run_preset
 
     preset, storage = options.find_preset(), options.open_storage()
     say = functools.partial(print, flush=True)
@@ -164,8 +164,8 @@ def status(options: GridOptions, loop: bool = False, interval: float = 180.0) ->
         interval: Seconds between two looks of a loop.
     """
     from helpers.grid.shard import Shard
-    from helpers.grid.status import grid_status
-    from helpers.studies.grid import known_runs
+    from helpers.runs.status import grid_status
+    from helpers.studies.run_preset import known_runs
 
     if interval <= 0:
         raise ValueError(f"interval = {interval:g} is not possible; use a number of seconds above 0, such as 180")

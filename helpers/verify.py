@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from helpers.data.token_cache import MANIFEST, file_fault, flat_fault, read_manifest
-from helpers.evaluation.result_file import Result, read_result
+from helpers.runs.checkpoints import checkpoint_fault, read_snapshot, snapshots, weights_sha256
+from helpers.runs.metrics import check_metrics
+from helpers.runs.result_file import Result, read_result
 from helpers.seals import read_sealed
 from helpers.storage import Storage, is_marked, is_name
-from helpers.training.checkpoints import checkpoint_fault, read_snapshot, snapshots, weights_sha256
-from helpers.training.metrics import check_metrics
 
 _FETCH = "delete it and fetch or run again: the cache is mended"
 _RUN = "run the same again: it is written anew"

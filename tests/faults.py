@@ -16,7 +16,7 @@ from typing import Any, Literal
 import pytest
 
 from helpers import storage as storage_module
-from helpers.training import checkpoints
+from helpers.runs import checkpoints
 
 Operation = Literal["write", "rename", "read"]
 SHORT = "short"

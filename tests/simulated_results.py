@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from helpers.config import DataConfig, ModelConfig, RunConfig, SyntheticConfig, TrainConfig, to_json
-from helpers.evaluation.result_file import SCHEMA, Result, write_result
+from helpers.runs.result_file import SCHEMA, Result, write_result
 from helpers.storage import Storage
 
 NUM_POSITIONS = 100

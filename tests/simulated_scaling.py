@@ -9,8 +9,8 @@ import numpy as np
 from helpers.config import RunConfig
 from helpers.data.fetch_arxiv import cache_id
 from helpers.data.window_order import training_tokens
-from helpers.evaluation.result_file import Result, write_result
 from helpers.models.shapes import count_non_embedding, count_parameters, flops_per_token
+from helpers.runs.result_file import Result, write_result
 from helpers.storage import Storage
 from tests.simulated_results import run_line
 

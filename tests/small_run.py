@@ -1,13 +1,13 @@
 """A run of a second in which every state that a resume could lose is in play, and what of it must not change."""
 
 from helpers.config import RunConfig
-from helpers.evaluation.result_file import read_result
 from helpers.outbox import Outbox
-from helpers.overrides import apply_overrides
+from helpers.runs.events import Logged
+from helpers.runs.metrics import read_metrics
+from helpers.runs.result_file import read_result
+from helpers.settings import apply_overrides
 from helpers.storage import Storage
 from helpers.training import train_single_k as training
-from helpers.training.events import Logged
-from helpers.training.metrics import read_metrics
 
 # Dropout and gradient accumulation on, a checkpoint at every log.
 OVERRIDES = (

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.config import ExecutionConfig, RunConfig, file_name, portable_name, to_json
-from helpers.overrides import apply_overrides, config_difference, from_json
+from helpers.settings import apply_overrides, config_difference, from_json
 
 
 def test_overrides_of_every_kind() -> None:

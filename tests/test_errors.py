@@ -9,7 +9,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from helpers.config import RunConfig
 from helpers.notebook.errors import is_foreseen, is_ours, three_lines
 from helpers.outbox import StorageAway
-from helpers.overrides import apply_overrides
+from helpers.settings import apply_overrides
 
 
 def raised(make) -> BaseException:

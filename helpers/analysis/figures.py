@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from helpers.analysis.contrasts import over_seeds
 from helpers.analysis.results import CONTROL, GRID
 from helpers.storage import Storage, publish, publish_text
+from helpers.studies.ergodic.contrasts import over_seeds
 
 MEASURED, EXACT, SHUFFLED, BOUND, MUTED = "#0072B2", "#009E73", "#CC79A7", "#D55E00", "#6B6B6B"
 SIGMA = "\N{GREEK SMALL LETTER SIGMA}"

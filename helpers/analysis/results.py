@@ -16,8 +16,8 @@ import pandas as pd
 
 from helpers.analysis.conditions import Condition, condition_names, condition_of, without
 from helpers.config import RunConfig, portable_name
-from helpers.evaluation.result_file import Result, read_result
-from helpers.overrides import from_json
+from helpers.runs.result_file import Result, read_result
+from helpers.settings import from_json
 from helpers.storage import Storage, require_name
 
 GRID, BASELINE, CONTROL = "grid", "baseline", "control"

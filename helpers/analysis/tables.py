@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from helpers.analysis import latex
-from helpers.analysis.contrasts import by_seed, over_seeds, with_k1
 from helpers.analysis.results import BASELINE, CONTROL, GRID, Results
 from helpers.storage import Storage, publish_text
+from helpers.studies.ergodic.contrasts import by_seed, over_seeds, with_k1
 
 HEADINGS = {
     "condition": "condition",

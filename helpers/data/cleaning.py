@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from helpers.data.papers import PaperSplit
+from helpers.data.sources.papers import PaperSplit
 from helpers.data.token_cache import SPLITS
 
 _BATCH_PAPERS = 64

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from helpers.config import ARXIV_COMPONENTS, RunConfig
-from helpers.data.counter_rng import Stream, permutation, salt_of
+from helpers.counter_rng import Stream, permutation, salt_of
 from helpers.data.token_cache import TokenCache
 
 

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from typing import Any
 
 from helpers.config import ARXIV_SOURCE, SYNTHETIC_SOURCE, DataConfig, canonical_json, file_name, is_path, to_json
-from helpers.data import local_files
 from helpers.data.cache_writer import write_cache
 from helpers.data.packing import packing_request
-from helpers.data.stories import TINYSTORIES_SOURCE, is_stories, story_identity
-from helpers.data.synthetic_papers import synthetic_papers
+from helpers.data.sources import files as local_files
+from helpers.data.sources.stories import TINYSTORIES_SOURCE, is_stories, story_identity
+from helpers.data.sources.synthetic import synthetic_papers
 from helpers.data.token_cache import MANIFEST, SPLITS, TokenCache, open_cache, read_manifest, wrong_sizes
 from helpers.data.tokenizers import tokenizer_identity, trained_tokens
 from helpers.locks import in_turn

@@ -9,9 +9,9 @@ from helpers.config import ARXIV_COMPONENTS, DataConfig
 from helpers.data.cache_writer import Batch, NewCache, SplitPapers
 from helpers.data.cleaning import KeptPapers, clean
 from helpers.data.packing import PAPER_TOKENS, packed
-from helpers.data.papers import PaperSplit
-from helpers.data.sources import Load, Report, load_source
-from helpers.data.stories import is_stories
+from helpers.data.sources.hub import Load, Report, load_source
+from helpers.data.sources.papers import PaperSplit
+from helpers.data.sources.stories import is_stories
 from helpers.data.tokenizers import PaperTokenizer, load_tokenizer, train_tokenizer, trained_tokens
 
 # 32 papers of 16,000 tokens keep both cores busy in some 100 MB.

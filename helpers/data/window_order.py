@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from helpers.config import RunConfig
+from helpers.counter_rng import Stream, integers_below, permutation, words
 from helpers.data.components import JoinedPools, Selection
-from helpers.data.counter_rng import Stream, integers_below, permutation, words
 from helpers.models.shapes import count_non_embedding
 
 

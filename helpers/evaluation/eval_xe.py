@@ -14,20 +14,20 @@ import numpy as np
 import torch
 
 from helpers.config import SYNTHETIC_SOURCE, RunConfig
-from helpers.data import synthetic
+from helpers.counter_rng import Stream, salt_of, words
+from helpers.data import hidden_markov as synthetic
 from helpers.data.components import JoinedPools, Selection, component_pools, select
-from helpers.data.counter_rng import Stream, salt_of, words
 from helpers.data.token_cache import TokenCache, flat_tokens, open_cache
 from helpers.data.window_dataset import read_windows
 from helpers.data.window_order import Windows, draw_windows
-from helpers.evaluation.result_file import Result, read_result, write_result
 from helpers.models.language_model import build_model
-from helpers.overrides import from_json
+from helpers.models.window_model import WindowModel
+from helpers.runs.checkpoints import Tensors, load_snapshot
+from helpers.runs.events import Evaluated, Subscriber, print_events
+from helpers.runs.result_file import Result, read_result, write_result
+from helpers.settings import from_json
 from helpers.storage import Storage
-from helpers.training.checkpoints import Tensors, load_snapshot
 from helpers.training.device import choose_device
-from helpers.training.events import Evaluated, Subscriber, print_events
-from helpers.training.loss import WindowModel
 
 _BATCH_WINDOWS = 64
 

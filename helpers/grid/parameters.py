@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.config import RunConfig
-from helpers.overrides import replace_field
+from helpers.settings import replace_field
 from helpers.storage import Storage
 
 K_AND_SEED = {"K": "k", "SEED": "seed"}

@@ -16,9 +16,9 @@ from helpers.data.fetch_arxiv import cache_id
 from helpers.data.token_cache import TokenCache, open_cache
 from helpers.data.window_order import training_tokens, window_order
 from helpers.grid.space import RunSpace, folder_bytes, needed_bytes, run_space, unpacked_bytes
-from helpers.grid.state import RunState, run_state
 from helpers.grid.text import aligned, count, duration, size
 from helpers.models.shapes import count_non_embedding, count_parameters, flops_per_token
+from helpers.runs.progress import RunState, run_state
 from helpers.storage import Storage
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 from helpers.config import RunConfig
-from helpers.evaluation.result_file import read_result
 from helpers.grid.notebook_job import Children, Job, num_cores
 from helpers.grid.parameters import K_AND_SEED, run_parameters
 from helpers.grid.shard import WHOLE, Shard
-from helpers.grid.state import run_state
 from helpers.grid.text import aligned, duration
+from helpers.runs.progress import run_state
+from helpers.runs.result_file import read_result
 from helpers.storage import Storage
 
 Report = Callable[[str], None]

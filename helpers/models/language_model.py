@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from helpers.config import ModelConfig
-from helpers.data.counter_rng import Stream, torch_seed
+from helpers.counter_rng import Stream, torch_seed
 from helpers.models.gpt import GPT
 from helpers.models.pythia import PythiaForCausalLM, neox_config
 

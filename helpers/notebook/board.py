@@ -8,15 +8,15 @@ import datetime
 import html
 from typing import TYPE_CHECKING
 
-from helpers.evaluation.result_file import Result
-from helpers.grid.status import GridStatus, RunStatus, grid_status
 from helpers.notebook.browser import results_browser
 from helpers.notebook.run_view import component_table, run_figure, show_figure
+from helpers.runs.metrics import metrics_path, read_metrics
+from helpers.runs.result_file import Result
+from helpers.runs.status import GridStatus, RunStatus, grid_status
 from helpers.storage import Storage
 from helpers.studies import find_study
-from helpers.studies.grid import known_runs
 from helpers.studies.preset import Preset
-from helpers.training.metrics import metrics_path, read_metrics
+from helpers.studies.run_preset import known_runs
 
 if TYPE_CHECKING:
     import ipywidgets

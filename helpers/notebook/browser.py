@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from helpers.evaluation.result_file import Result
 from helpers.notebook.run_view import MEAN, last_rows, panels, png
+from helpers.runs.result_file import Result
 
 if TYPE_CHECKING:
     import ipywidgets

@@ -10,13 +10,13 @@ from pathlib import Path
 from helpers.config import RunConfig
 from helpers.data.fetch_arxiv import cache_id
 from helpers.data.token_cache import read_manifest
-from helpers.evaluation.result_file import Result, read_result
 from helpers.grid.text import count, duration, size
 from helpers.models.shapes import flops_per_token
 from helpers.notebook.peak import peak_flops
+from helpers.runs.events import Evaluated, Event, Finished, Logged, Notice, Saved, Started
+from helpers.runs.metrics import metrics_path, read_metrics
+from helpers.runs.result_file import Result, read_result
 from helpers.storage import Storage
-from helpers.training.events import Evaluated, Event, Finished, Logged, Notice, Saved, Started
-from helpers.training.metrics import metrics_path, read_metrics
 
 Show = Callable[[str, str], None]
 """Show a panel, given as HTML and as text, in the place of what it showed before."""

@@ -15,10 +15,10 @@ from helpers.config import GptSize, PythiaSize, RunConfig
 from helpers.grid.plan import Measure, plan_grid
 from helpers.notebook.errors import is_foreseen, three_lines
 from helpers.notebook.panel import train_under
-from helpers.overrides import replace_field
+from helpers.settings import replace_field
 from helpers.storage import Storage
 from helpers.studies import find_preset, find_study, known_components
-from helpers.studies.grid import measured_speed
+from helpers.studies.run_preset import measured_speed
 
 if TYPE_CHECKING:
     import ipywidgets

@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers.evaluation.result_file import Result
+from helpers.runs.result_file import Result
 
 if TYPE_CHECKING:
     import ipywidgets

@@ -1,12 +1,12 @@
 """How a notebook begins: who reads it, on what it computes, where its results go, and what is there already."""
 
 from helpers.config import RunConfig
-from helpers.grid.status import run_status
 from helpers.grid.text import size
 from helpers.notebook.setup import survives
+from helpers.runs.status import run_status
 from helpers.storage import Storage
-from helpers.studies.grid import known_runs
 from helpers.studies.preset import ComponentsUnknown, Preset
+from helpers.studies.run_preset import known_runs
 
 
 def has_front_end() -> bool:

@@ -7,11 +7,12 @@ from pathlib import Path
 from types import ModuleType
 
 from helpers.config import ARXIV_COMPONENTS, ARXIV_SOURCE, SYNTHETIC_SOURCE, DataConfig, RunConfig
-from helpers.data.stories import TINYSTORIES_SOURCE, is_stories, story_component
-from helpers.data.synthetic import component_names
-from helpers.overrides import apply_overrides
-from helpers.studies import activation, ergodic
-from helpers.studies.mixtures import Mixtures
+from helpers.data.hidden_markov import component_names
+from helpers.data.sources.stories import TINYSTORIES_SOURCE, is_stories, story_component
+from helpers.settings import apply_overrides
+from helpers.studies.activation import presets as activation
+from helpers.studies.ergodic import presets as ergodic
+from helpers.studies.ergodic.mixtures import Mixtures
 from helpers.studies.preset import Preset
 
 STUDIES: dict[str, ModuleType] = {"ergodic": ergodic, "activation": activation}

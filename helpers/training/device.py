@@ -7,8 +7,8 @@ from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
 
 from helpers.config import RunConfig
+from helpers.models.window_model import WindowModel
 from helpers.storage import Storage
-from helpers.training.loss import WindowModel
 
 CPU_MICRO_BATCH = 32  # windows; larger ones leave the caches of a CPU and are no faster
 _MEMORY_SHARE = 0.9  # of the card; the rest is for fragmentation and what else lives there

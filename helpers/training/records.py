@@ -12,14 +12,14 @@ import torch
 
 from helpers.config import RunConfig, to_json
 from helpers.evaluation.eval_xe import evaluate
-from helpers.evaluation.result_file import SCHEMA, Result
 from helpers.models.shapes import count_parameters, flops_per_token
 from helpers.outbox import Outbox, pending_or_delivered
-from helpers.overrides import config_difference
+from helpers.runs.checkpoints import load_snapshot, weights_sha256
+from helpers.runs.provenance import provenance
+from helpers.runs.result_file import SCHEMA, Result
 from helpers.seals import read_sealed, sealed
-from helpers.training.checkpoints import load_snapshot, weights_sha256
+from helpers.settings import config_difference
 from helpers.training.device import choose_device
-from helpers.training.provenance import provenance
 from helpers.training.run import Run
 
 

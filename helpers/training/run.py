@@ -9,8 +9,8 @@ from helpers.data.token_cache import TokenCache, flat_tokens
 from helpers.data.window_dataset import WindowDataset
 from helpers.data.window_order import window_order
 from helpers.outbox import Outbox
+from helpers.runs.events import Subscriber
 from helpers.storage import Storage
-from helpers.training.events import Subscriber
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ import torch
 from helpers.config import RunConfig
 from helpers.models.language_model import build_model
 from helpers.models.shapes import flops_per_token
+from helpers.models.window_model import WindowModel
 from helpers.training.device import CPU_MICRO_BATCH, choose_device, choose_precision
-from helpers.training.loss import WindowModel
 from helpers.training.state import make_optimizer
 
 _BUDGET_FLOPS = 2e11  # a measured step stays below this on a CPU, about two seconds

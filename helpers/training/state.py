@@ -8,12 +8,12 @@ from accelerate import Accelerator
 from torch import nn
 
 from helpers.config import RunConfig, TrainConfig
-from helpers.data.counter_rng import Stream, torch_seed
+from helpers.counter_rng import Stream, torch_seed
 from helpers.data.window_dataset import WindowBatch
 from helpers.models.language_model import build_model
-from helpers.training.checkpoints import Checkpoint, Tensors
+from helpers.models.window_model import WindowModel
+from helpers.runs.checkpoints import Checkpoint, Tensors
 from helpers.training.device import choose_micro_batch
-from helpers.training.loss import WindowModel
 
 
 @dataclass(kw_only=True)

@@ -18,11 +18,9 @@ from typing import Any
 import torch
 
 from helpers.config import RunConfig
-from helpers.evaluation.result_file import finished_result, result_text
 from helpers.locks import exclusive
 from helpers.outbox import Outbox, StorageAway
-from helpers.storage import Storage, remove_leftovers
-from helpers.training.checkpoints import (
+from helpers.runs.checkpoints import (
     delete_checkpoints,
     load_newest_checkpoint,
     load_snapshot,
@@ -30,10 +28,12 @@ from helpers.training.checkpoints import (
     save_snapshot,
     thin_snapshots,
 )
+from helpers.runs.events import Event, Finished, Logged, Notice, Saved, Started, Subscriber, print_events
+from helpers.runs.metrics import MetricsLog, check_metrics, metrics_path
+from helpers.runs.provenance import device_name
+from helpers.runs.result_file import finished_result, result_text
+from helpers.storage import Storage, remove_leftovers
 from helpers.training.device import choose_device, choose_precision, make_accelerator, memory_bytes
-from helpers.training.events import Event, Finished, Logged, Notice, Saved, Started, Subscriber, print_events
-from helpers.training.metrics import MetricsLog, check_metrics, metrics_path
-from helpers.training.provenance import device_name
 from helpers.training.records import mend_records, record_config, record_provenance, run_result
 from helpers.training.run import Run, prepare_run
 from helpers.training.schedule import learning_rate

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from helpers.analysis.analyse import analyse
 from helpers.grid.notebook_job import ROOT
 from helpers.storage import Storage
+from helpers.studies.ergodic.analyse import analyse
 from tests.browser.conftest import Keep, Open
 from tests.browser.front_ends import FrontEnd
 from tests.browser.notebook_page import WIDTH, WIDTHS, is_foreign

@@ -1,0 +1,131 @@
+"""Everything that the science of one condition rests on, computed once, and its tables and figures."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from helpers.analysis import tables
+from helpers.analysis.conditions import condition_file_name
+from helpers.analysis.estimates import mean_over_runs
+from helpers.analysis.figures import save_figure
+from helpers.analysis.results import GRID, Results
+from helpers.storage import Storage
+from helpers.studies.ergodic import condition_figures as science_figures
+from helpers.studies.ergodic import curves
+from helpers.studies.ergodic.decomposition import decompose
+from helpers.studies.ergodic.findings import CONDITION_LIMIT, Findings, find
+
+_T_NOTE = (
+    "Intervals are 95 % of Student's t over the runs counted in the row, on the windows that they share; `-` means "
+    "that there is no such number, as for the interval of a single run."
+)
+_PAPERS_NOTE = (
+    "Intervals of ΔXE hold, with 95 %, the noise of the runs counted in the row and that of the papers they were "
+    "measured on; `-` means that there is no such number, as for the interval of a single run."
+)
+_EXCESS_NOTE = "The excess over the exact value on the same windows has Student's t interval over runs."
+_PARTS_NOTE = "That is so for the total; the parts have Student's t intervals over seeds."
+_EXPOSURE_NOTE = (
+    f"No coefficients are given where the condition number is above {CONDITION_LIMIT:.0f}: K and repetition cannot be "
+    "told apart there."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Science:
+    """The findings of one condition with its curves, parts and comparison of sizes."""
+
+    condition: str
+    findings: Findings
+    in_context: pd.DataFrame
+    """Rows of `curves.in_context`."""
+    areas: pd.DataFrame
+    """Rows of `curves.areas`."""
+    decomposition: pd.DataFrame
+    """Rows of `decomposition.decompose`; empty unless the allocation is `full`."""
+    sizes: pd.DataFrame
+    """Rows of `by_size`; empty unless this is the first of conditions that differ in model size alone."""
+
+
+def science_of(results: Results, condition: str) -> Science:
+    """The science of one condition from all its usable runs."""
+    by_run = curves.curves_by_run(results, condition)
+    _, *other_allocations = results.alike_but_for(condition, "data.allocation")
+    return Science(
+        condition=condition,
+        findings=find(results, condition),
+        in_context=curves.in_context(by_run),
+        areas=curves.areas(by_run),
+        decomposition=decompose(results, condition, other_allocations[0] if other_allocations else None),
+        sizes=by_size(results, results.alike_but_for(condition, "model.size")),
+    )
+
+
+def by_size(results: Results, conditions: list[str]) -> pd.DataFrame:
+    """One row a size and K of the grids of `conditions`: the mean XE over runs with its t interval; empty for a single
+    size, and if `conditions` do not begin with their first in `results`."""
+    columns = ["size", "params_non_embedding", "k", "num_runs", "xe", "low", "high"]
+    if len(conditions) < 2 or conditions[0] != next(name for name in results.conditions if name in conditions):
+        return pd.DataFrame(columns=columns)
+    rows = []
+    for condition in conditions:
+        runs, _ = results.of(condition, GRID)
+        for (size, parameters, k), group in runs.groupby(["size", "params_non_embedding", "k"]):
+            xe = mean_over_runs(group["xe"].to_numpy())
+            rows.append((size, parameters, k, len(group), xe.value, xe.low, xe.high))
+    return pd.DataFrame(rows, columns=columns).sort_values(["params_non_embedding", "k"]).reset_index(drop=True)
+
+
+def save_science(storage: Storage, results: Results, sciences: list[Science]) -> list[Path]:
+    """The tables of the science, all conditions in one file, then the figures of each condition."""
+    matched, parts = f"{_PAPERS_NOTE} {_EXCESS_NOTE}", f"{_PAPERS_NOTE} {_PARTS_NOTE}"
+    makers: dict[str, tuple[str, str, Callable[[Science], pd.DataFrame]]] = {
+        "matched": ("Matched ΔXE for each K", matched, lambda science: science.findings.by_k),
+        "area": ("Area under matched ΔXE over all positions", _T_NOTE, lambda science: science.areas),
+        "decomposition": ("Parts of matched ΔXE", parts, lambda science: science.decomposition),
+        "contrasts": ("Components at the largest K", _PAPERS_NOTE, lambda science: science.findings.contrasts),
+        "exposure": ("K and repetition as covariates of XE", _EXPOSURE_NOTE, lambda science: science.findings.exposure),
+    }
+    paths = []
+    for name, (title, note, make) in makers.items():
+        by_condition = {science.condition: make(science) for science in sciences}
+        paths += tables.save_table(storage, name, title, by_condition, note)
+    for science in sciences:
+        suffix = figure_suffix(results, science.condition)
+        for name, (figure, numbers) in _figures(science).items():
+            paths += save_figure(storage, name + suffix, figure, numbers)
+    return paths
+
+
+def figure_suffix(results: Results, condition: str) -> str:
+    """What a condition's figures have after their name: nothing for the condition with most runs."""
+    return "" if condition == results.conditions[0] else f"-{condition_file_name(condition)}"
+
+
+def _figures(science: Science) -> dict[str, tuple[Figure, pd.DataFrame]]:
+    """The figures that the runs suffice for, with their numbers."""
+    findings, condition = science.findings, science.condition
+    drawn = {}
+    if len(findings.by_k):
+        drawn["matched"] = science_figures.matched(findings.by_k, findings.matched, condition), findings.by_k
+    if len(science.in_context):
+        drawn["in_context"] = (
+            science_figures.in_context(science.in_context, science.areas, condition),
+            science.in_context,
+        )
+    if science.decomposition["value"].notna().any():
+        drawn["decomposition"] = science_figures.decomposition(science.decomposition, condition), science.decomposition
+    if len(findings.contrasts):
+        drawn["components"] = science_figures.components(findings.contrasts, condition), findings.contrasts
+    if len(science.sizes):
+        drawn["size"] = science_figures.size(science.sizes, _without_size(science)), science.sizes
+    return drawn
+
+
+def _without_size(science: Science) -> str:
+    """The name of the first of several conditions, without the one setting that they differ in."""
+    named = next(size for size in science.sizes["size"] if f", {size}, " in science.condition)
+    return science.condition.replace(f", {named}, ", ", ", 1)

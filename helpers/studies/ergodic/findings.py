@@ -1,0 +1,162 @@
+"""What a condition's runs say about XE and K: matched differences, their statistics, and controls."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from helpers.analysis.estimates import Equivalence, Estimate, mean_over_runs, mean_over_runs_and_papers
+from helpers.analysis.results import BASELINE, CONTROL, GRID, Results
+from helpers.studies.ergodic import inference as statistics
+from helpers.studies.ergodic.contrasts import averaged_positions, with_k1
+from helpers.studies.ergodic.matched import matched_by_run, measured_by_k, paper_differences
+
+EQUIVALENCE_MARGIN = 0.0242
+"""Nats: what theory allows at K = 11 (ln 11 / 99). A control that moves by less cannot explain such an effect."""
+CONDITION_LIMIT = 30.0
+"""Above this condition number two covariates cannot be told apart (Belsley, Kuh & Welsch 1980)."""
+BY_K_COLUMNS = [
+    "k", "num_runs", "dxe", "low", "high", "bootstrap_low", "bootstrap_high", "bayes_dxe", "excess", "excess_low",
+    "excess_high", "bound",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """The statistics of one condition. What the runs do not suffice for is None, and `reasons` says why."""
+
+    condition: str
+    num_runs: int
+    matched: pd.DataFrame
+    """One row a run of the grid, of `matched.matched_by_run`."""
+    by_k: pd.DataFrame
+    """One row a K above 1: matched dXE with its interval over runs and papers and that of the bootstrap, the exact
+    value on the same windows, the excess over it with its t interval over runs, and the bound."""
+    slope: Estimate | None
+    permutation_p: float | None
+    trend_p: float | None
+    contrasts: pd.DataFrame
+    """One row a component at the largest K."""
+    control: Equivalence | None
+    outliers: list[str]
+    exposure: pd.DataFrame
+    """log2 K beside repetition as a covariate: how far the two can be told apart, and coefficients where they can."""
+    reasons: dict[str, str]
+
+
+def find(results: Results, condition: str, margin: float = EQUIVALENCE_MARGIN) -> Findings:
+    """The findings of one condition from all its usable runs."""
+    _, grid = results.of(condition, GRID)
+    _, alone = results.of(condition, BASELINE)
+    pairs = with_k1(results, condition, GRID)
+    matched = matched_by_run(pairs)
+    rows = pd.concat([grid, alone])
+    reasons: dict[str, str] = {}
+
+    def attempt(name: str, compute):
+        try:
+            return compute()
+        except ValueError as error:
+            reasons[name] = str(error)
+            return None
+
+    return Findings(
+        condition=condition,
+        num_runs=rows["run_id"].nunique(),
+        matched=matched,
+        by_k=matched_by_k(pairs, matched, averaged_positions(results, condition)),
+        slope=attempt("slope", lambda: statistics.slope(rows)),
+        permutation_p=attempt("permutation", lambda: _permutation(rows)),
+        trend_p=attempt("trend", lambda: statistics.trend_p_value(_by_seed(matched))),
+        contrasts=_contrasts(pairs),
+        control=attempt("control", lambda: control_equivalence(results, condition, margin)),
+        outliers=statistics.outlier_runs(rows) if rows["run_id"].nunique() > 3 else [],
+        exposure=exposure(results, condition),
+        reasons=reasons,
+    )
+
+
+def matched_by_k(pairs: pd.DataFrame, matched: pd.DataFrame, positions: int) -> pd.DataFrame:
+    """One row a K above 1 that has a matched run; the excess over the exact value is paired by run."""
+    rows = []
+    for k, runs in measured_by_k(pairs).items():
+        dxe = mean_over_runs_and_papers(runs)
+        bootstrap_low, bootstrap_high = statistics.hierarchical_bootstrap(runs)
+        own = matched[(matched["k"] == k) & matched["dxe"].notna()]
+        excess = mean_over_runs((own["dxe"] - own["bayes_dxe"]).to_numpy())
+        has_exact = bool(np.isfinite(excess.value))
+        rows.append(
+            {
+                "k": k, "num_runs": len(runs), "dxe": dxe.value, "low": dxe.low, "high": dxe.high,
+                "bootstrap_low": bootstrap_low, "bootstrap_high": bootstrap_high, "bayes_dxe": own["bayes_dxe"].mean(),
+                "excess": excess.value, "excess_low": excess.low if has_exact else np.nan,
+                "excess_high": excess.high if has_exact else np.nan, "bound": np.log(k) / positions,
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows, columns=BY_K_COLUMNS)
+
+
+def control_equivalence(results: Results, condition: str, margin: float) -> Equivalence:
+    """Whether shuffled labels leave XE where it was: TOST on the mean over K > 1, one number a seed.
+
+    Only the pool that is also the seed's K = 1 run is compared, on the same windows. ValueError without such runs.
+    """
+    pairs = with_k1(results, condition, CONTROL)
+    pairs = pairs[(pairs["k"] > 1) & pairs["dxe_same"].notna()]
+    per_seed = pairs.groupby(["seed", "k"])["dxe_same"].mean().groupby("seed").mean()
+    if len(per_seed) < 2:
+        raise ValueError(f"an equivalence test needs the shuffle control at 2 seeds or more; there are {len(per_seed)}")
+    return statistics.equivalence(per_seed.to_numpy(), margin)
+
+
+def exposure(results: Results, condition: str) -> pd.DataFrame:
+    """Least squares of component-centred XE on log2 K, alone and beside log2 repetition, with condition numbers.
+
+    Under `full` allocation a component's repetition falls as 1 / K, so that the two covariates differ only by how
+    unequal components are in size. Coefficients are NaN where the condition number is above CONDITION_LIMIT.
+    """
+    rows = pd.concat([results.of(condition, role)[1] for role in (GRID, BASELINE)])
+    tokens = results.runs.set_index("run_id")["tokens_seen"]
+    log2_k = np.log2(rows["k"].to_numpy(float))
+    exposure_ = np.log2(rows["run_id"].map(tokens).to_numpy(float) / rows["k"] / rows["unique_tokens"])
+    models = {"K alone": [log2_k], "K and repetition": [log2_k, exposure_.to_numpy()]}
+    fits = [_least_squares(name, rows, covariates) for name, covariates in models.items()]
+    return pd.DataFrame(fits, columns=["model", "num_runs", "log2_k", "log2_repetition", "condition_number"])
+
+
+def _least_squares(name: str, rows: pd.DataFrame, covariates: list[np.ndarray]) -> dict[str, object]:
+    components = pd.get_dummies(rows["component"]).to_numpy(float)
+    centred = [_without(components, values) for values in [*covariates, rows["xe"].to_numpy(float)]]
+    design = np.column_stack(centred[:-1])
+    norms = np.linalg.norm(design, axis=0)
+    condition_number = float(np.linalg.cond(design / norms)) if (norms > 1e-9).all() else np.inf
+    result = {"model": name, "num_runs": rows["run_id"].nunique(), "condition_number": condition_number}
+    if condition_number > CONDITION_LIMIT:
+        return result
+    coefficients = np.linalg.lstsq(design, centred[-1], rcond=None)[0]
+    return result | dict(zip(("log2_k", "log2_repetition"), coefficients, strict=False))
+
+
+def _without(components: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return values - components @ np.linalg.lstsq(components, values, rcond=None)[0]
+
+
+def _permutation(rows: pd.DataFrame) -> float:
+    if rows["run_id"].nunique() < 3 or rows["k"].nunique() < 2:
+        raise ValueError("a permutation test needs 3 runs at 2 values of K")
+    return statistics.permutation_p_value(rows)
+
+
+def _by_seed(matched: pd.DataFrame) -> pd.DataFrame:
+    """Matched dXE with a row a seed and a column a K."""
+    return matched.pivot(index="seed", columns="k", values="dxe")
+
+
+def _contrasts(pairs: pd.DataFrame) -> pd.DataFrame:
+    mixed = pairs[(pairs["k"] > 1) & pairs["dxe_same"].notna()]
+    largest = mixed[mixed["k"] == mixed["k"].max()]
+    measured = {
+        name: [paper_differences(own) for _, own in rows.groupby("run_id")]
+        for name, rows in largest.groupby("component")
+    }
+    return statistics.component_contrasts(measured).assign(k=largest["k"].max() if len(largest) else None)

@@ -1,0 +1,214 @@
+"""The report of a study: question, design, data, results, controls, what it could not have seen, methods, provenance.
+
+Every number comes from a frame that is also a table or the CSV of a figure, and every sentence about evidence from an
+interval (`report_words`). Missing runs, missing baselines and statistics that could not be computed are named.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from helpers.analysis import tables
+from helpers.analysis.report_blocks import (
+    Block,
+    Heading,
+    Picture,
+    Points,
+    Section,
+    Table,
+    Text,
+    to_html,
+    to_markdown,
+)
+from helpers.analysis.results import Results
+from helpers.storage import Storage, publish_text
+from helpers.studies.ergodic.condition import Science, figure_suffix
+from helpers.studies.ergodic.dataset.dataset import TITLES, readable, saved_dataset_tables
+from helpers.studies.ergodic.decomposition import PARTS
+from helpers.studies.ergodic.findings import CONDITION_LIMIT, Findings
+from helpers.studies.ergodic.report import words
+from helpers.studies.ergodic.report.design import design, limits, none, provenance
+from helpers.studies.ergodic.report.methods import methods
+
+_DATASET_ROWS = 60
+_XE_COLUMNS = [
+    "k", "num_runs", "num_seeds", "xe", "xe_sigma", "ppl", "ppl_sigma", "bayes_xe", "gap", "tokens_seen",
+    "unique_tokens", "repetition",
+]  # fmt: skip
+_DXE_COLUMNS = [
+    "k", "num_pairs", "dxe", "dxe_sigma", "bayes_dxe", "num_same", "dxe_same", "dxe_same_sigma", "bayes_dxe_same",
+    "bound",
+]  # fmt: skip
+_PART_HEADINGS = {"k": "K", **{part: part for part in PARTS}, "repetition": "repetition (full - constant unique)"}
+_RESULT_FIGURES = {
+    "matched": "Matched ΔXE: each component compared with a model of it alone, at the same seed, on the same windows.",
+    "xe_vs_K": "XE against K. Means at small K also differ by how hard the components are that each seed begins with.",
+    "dxe_vs_K": "Plain ΔXE, and ΔXE over the components that have a run alone.",
+    "in_context": "XE and matched ΔXE along the window, and the area under matched ΔXE against its bound ln K.",
+    "decomposition": "Parts of matched ΔXE; a cross is a part that these runs cannot tell.",
+    "components": "Each component at the largest K.",
+    "size": "Model size as a factor; all other settings are equal, and so are the components at a K and seed.",
+}
+
+
+def save_report(storage: Storage, results: Results, sciences: list[Science]) -> list[Path]:
+    """Publish `report.html` and `report.md` in the storage root; the figures that it embeds lie in `fig/` by now."""
+    title = f"XE against the number of ergodic components: study {results.study}"
+    lead = (
+        f"{words.runs(len(results.runs))} in {len(results.conditions)} "
+        f"condition{'s' if len(results.conditions) > 1 else ''}; written by the analysis from the result files alone."
+    )
+    sections = [
+        _question(),
+        design(results),
+        data(storage),
+        _results(storage, results, sciences),
+        _controls(results, sciences),
+        limits(results, sciences),
+        methods(),
+        provenance(results, sciences),
+    ]
+    return [
+        publish_text(storage.root / "report.html", to_html(title, lead, sections)),
+        publish_text(storage.root / "report.md", to_markdown(title, lead, sections)),
+    ]
+
+
+def _question() -> Section:
+    text = (
+        "How does a language model's in-context cross entropy (XE, nats per token) change when its training data is "
+        "mixed from K independent (ergodic) components while the number of training tokens stays constant? An ideal "
+        "learner has to find out from the window which component it reads. In a whole window that costs it at most "
+        "ln K nats, which over T averaged positions is ln K / T nats per token. What a model loses beyond that, or "
+        "gains, has other causes: the amount of text and its repetition, the model's capacity, its optimisation."
+    )
+    return Section("Question", [Text(text)])
+
+
+def data(storage: Storage) -> Section:
+    """What the dataset analysis left in the storage."""
+    found, figures = saved_dataset_tables(storage), sorted((storage.root / "fig").glob("dataset*.png"))
+    if not found and not figures:
+        return Section("Data", [Text("No analysis of the data set lies in this storage.")])
+    blocks: list[Block] = [Picture(path.read_bytes(), path.name, path.stem.replace("_", " ")) for path in figures]
+    for name, table in found.items():
+        rows = f", {_DATASET_ROWS} of {len(table)} rows" if len(table) > _DATASET_ROWS else ""
+        shown, headings = readable(name, table)
+        blocks.append(Table(shown.head(_DATASET_ROWS), f"{TITLES[name]} (tables/{name}.csv{rows})", headings))
+    return Section("Data", blocks)
+
+
+def _results(storage: Storage, results: Results, sciences: list[Science]) -> Section:
+    blocks: list[Block] = []
+    for science in sciences:
+        table_1 = tables.table_1(results, science.condition)
+        plain = words.plain_sentence(table_1)
+        blocks += [Heading(science.condition), *_result_words(science.findings, plain), *_area_words(science)]
+        suffix = figure_suffix(results, science.condition)
+        pictures = {name: storage.figure(f"{name}{suffix}.png") for name in _RESULT_FIGURES if _has(science, name)}
+        blocks += [Picture(path.read_bytes(), path.name, _RESULT_FIGURES[name]) for name, path in pictures.items()]
+        blocks += [
+            Table(table_1[_XE_COLUMNS], "XE for each K: mean ± sample standard deviation over seeds"),
+            Table(table_1[_DXE_COLUMNS], "ΔXE for each K, plain and over the components that have a run alone"),
+            Table(
+                science.findings.by_k,
+                "Matched ΔXE for each K with 95 % intervals, over runs and papers and by the bootstrap; its excess "
+                "over the exact value on the same windows with t intervals over runs",
+            ),
+            Table(science.areas.drop(columns="reason"), "Area under matched ΔXE (nats a window)"),
+            Table(parts_table(science.decomposition), "Parts of matched ΔXE [95 % interval] (seeds)", _PART_HEADINGS),
+            *_reasons(science.decomposition),
+            Table(science.findings.contrasts, "ΔXE of each component at the largest K, p adjusted for their number"),
+            Table(science.findings.exposure, "XE on log2 K alone, and beside log2 repetition"),
+        ]
+        if len(science.sizes):
+            blocks.append(Table(science.sizes, "XE by model size and K"))
+    return Section("Results", blocks)
+
+
+def _has(science: Science, name: str) -> bool:
+    """Whether the runs suffice for a figure, by the rule that drew it."""
+    frames = {
+        "matched": science.findings.by_k, "in_context": science.in_context, "components": science.findings.contrasts,
+        "decomposition": science.decomposition["value"].dropna(), "size": science.sizes,
+    }  # fmt: skip
+    return name not in frames or len(frames[name]) > 0
+
+
+def parts_table(parts: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `decomposition.decompose` -> one row a K, a column for each part in words."""
+    cells = parts.assign(text=[_part_text(row) for row in parts.to_dict("records")])
+    wide = cells.pivot(index="k", columns="part", values="text")
+    return wide.reindex(columns=PARTS).reset_index().rename_axis(columns=None)
+
+
+def _part_text(row: dict[str, float]) -> str:
+    if np.isnan(row["value"]):
+        return "missing" if np.isnan(row["bound"]) else f"at most {row['bound']:.4f}"
+    interval = f" [{row['low']:.4f}, {row['high']:.4f}]" if np.isfinite(row["low"]) else ""
+    return f"{row['value']:.4f}{interval} ({row['num_seeds']})"
+
+
+def _reasons(parts: pd.DataFrame) -> list[Block]:
+    """Why parts are missing, each reason once with its values of K."""
+    gone = parts[parts["value"].isna()].groupby(["part", "reason"], sort=False)["k"].agg(list)
+    texts = [f"Missing: {part} at K = {', '.join(map(str, ks))} ({why})." for (part, why), ks in gone.items()]
+    return [Points(texts)] if texts else []
+
+
+def _result_words(findings: Findings, plain: str) -> list[Block]:
+    sentences = [words.matched_sentence(row) for row in findings.by_k.to_dict("records")]
+    sentences = sentences or ["No run with K above 1 has all of its components matched, so there is no matched ΔXE."]
+    sentences.append(plain)
+    sentences.append(words.slope_sentence(findings.slope) if findings.slope else none(findings, "slope", "slope"))
+    tests = {
+        "permutation": ("permutation of K over runs", findings.permutation_p),
+        "trend": ("Page's test of a rise with K", findings.trend_p),
+    }
+    for name, (label, p) in tests.items():
+        text = none(findings, name, label) if p is None else f"{label}: p {words.p_value(p)}."
+        sentences.append(text[0].upper() + text[1:])
+    if findings.outliers:
+        sentences.append(f"Unusual runs, kept: {', '.join(findings.outliers)}.")
+    return [Text(words.plain_beside_matched(findings)), Points(sentences), *_covariate_warning(findings)]
+
+
+def _covariate_warning(findings: Findings) -> list[Block]:
+    if not (findings.exposure["condition_number"] > CONDITION_LIMIT).any():
+        return []
+    return [
+        Text(
+            "K and repetition cannot be told apart in these runs: in one model their condition number is above "
+            f"{CONDITION_LIMIT:.0f}, so that any coefficients would mean nothing, and none are given. Runs with "
+            "constant unique tokens tell them apart."
+        )
+    ]
+
+
+def _area_words(science: Science) -> list[Block]:
+    sentences = []
+    for row in science.areas.to_dict("records"):
+        start = f"K = {row['k']}: "
+        if np.isnan(row["identified_at"]):
+            sentences.append(f"{start}no identification length ({row['identified_by']} curve): {row['reason']}.")
+        else:
+            sentences.append(
+                f"{start}90 % of the area is spent after {row['identified_at']:.0f} tokens of context, BOS included "
+                f"({row['identified_by']} curve)."
+            )
+    return [Points(sentences)] if sentences else []
+
+
+def _controls(results: Results, sciences: list[Science]) -> Section:
+    blocks: list[Block] = []
+    for science in sciences:
+        findings = science.findings
+        shuffled = words.control_sentence(findings.control) if findings.control else none(findings, "control", "TOST")
+        known = words.known_answer_sentences(findings.by_k)
+        blocks += [Heading(science.condition), Points([f"Shuffled labels. {shuffled}", *known])]
+        if findings.by_k["bayes_dxe"].notna().any():
+            columns = ["k", "num_runs", "dxe", "low", "high", "bayes_dxe", "excess", "excess_low", "excess_high"]
+            blocks.append(Table(findings.by_k[columns], "Measured and exact matched ΔXE"))
+        blocks.append(Table(tables.control(results, science.condition), "The runs with shuffled labels"))
+    return Section("Controls", blocks)

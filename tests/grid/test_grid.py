@@ -1,0 +1,605 @@
+"""Presets, plan and runner: counts and totals by hand, and a stand-in notebook that fails in every way there is."""
+
+import dataclasses
+import math
+import os
+import random
+import shlex
+import shutil
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nbformat.v4 import new_code_cell, new_notebook
+
+from helpers.config import ARXIV_COMPONENTS, ModelConfig, RunConfig
+from helpers.data.fetch_arxiv import cache_id, ensure_cache
+from helpers.grid import notebook_job
+from helpers.grid.notebook_job import ROOT, Children, Job
+from helpers.grid.parameters import check_parameters, overrides_between, run_parameters
+from helpers.grid.plan import plan_grid
+from helpers.grid.runner import run_grid
+from helpers.grid.shard import Shard
+from helpers.grid.space import RunSpace, needed_bytes, run_space
+from helpers.grid.text import aligned, count, duration, size
+from helpers.models.shapes import SHAPES, count_parameters
+from helpers.runs.events import Saved
+from helpers.runs.progress import run_state
+from helpers.runs.result_file import Result, write_result
+from helpers.settings import apply_overrides
+from helpers.storage import Storage
+from helpers.studies import find_preset, find_study, known_components
+from helpers.studies.preset import ComponentsUnknown
+from helpers.studies.run_preset import run_preset
+from helpers.training.train_single_k import train_single_k
+
+PARAMETERS = """
+PRESET: str = ""
+K: int = 1
+SEED: int = 0
+SOURCE: str = ""
+TOKENIZER: str = ""
+STORAGE: str = ""
+OVERRIDES: str = ""
+RUN_GRID: bool = False
+INTERACTIVE: bool = True
+"""
+# What the real notebook does with its parameters, ending in a result file instead of a training.
+STAND_IN = """
+import os, shlex, signal, time
+from pathlib import Path
+from helpers.data.fetch_arxiv import cache_id
+from helpers.runs.result_file import Result, write_result
+from helpers.models.shapes import SHAPES
+from helpers.storage import Storage
+from helpers.studies import find_preset
+storage = Storage.at(STORAGE)
+config = find_preset("ergodic", PRESET, SOURCE, TOKENIZER, shlex.split(OVERRIDES)).run(K, SEED)
+def finish():
+    provenance = {"cache_id": cache_id(config.data)}
+    run = {"kind": "run", "schema": 1, "run_id": config.run_id, "study": "ergodic", "config": {}}
+    run["provenance"] = provenance
+    write_result(storage.result(config.run_id), Result(run, [], [{"kind": "summary", "step": 1, "xe": 1.5}]))
+"""
+
+
+@pytest.fixture(autouse=True)
+def stand_ins_may_be_executed(tmp_path, monkeypatch):
+    monkeypatch.setattr(notebook_job, "NOTEBOOK_FOLDERS", (*notebook_job.NOTEBOOK_FOLDERS, tmp_path.resolve()))
+
+
+def stand_in_notebook(folder: Path, *cells: str) -> Path:
+    notebook = new_notebook(
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    )
+    parameters = new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
+    notebook.cells = [parameters, *map(new_code_cell, (STAND_IN, *cells))]
+    nbformat.write(notebook, folder / "stand_in.ipynb")
+    return folder / "stand_in.ipynb"
+
+
+def smoke_runs(*seeds: int, k: int = 1) -> list[RunConfig]:
+    return [find_preset("ergodic", "smoke").run(k, seed) for seed in seeds]
+
+
+def run_stand_in(notebook: Path, configs: list[RunConfig], storage: Storage, **settings):
+    base, lines = find_preset("ergodic", "smoke").config, []
+    report = run_grid(configs, storage, notebook=notebook, preset="smoke", base=base, report=lines.append, **settings)
+    return report, lines
+
+
+# Presets
+
+
+def test_paper_has_15_runs_30_baselines_and_15_controls():
+    preset = find_preset("ergodic", "paper")
+    runs = list(preset.runs(known_components(preset.config.data)))
+    roles = Counter(("control" if r.data.shuffle_labels else "baseline" if r.data.components else "grid") for r in runs)
+    # 11 components at 3 seeds are 33 baselines; at each seed the K = 1 run of the grid is one of them already.
+    assert roles == {"grid": 5 * 3, "baseline": 33 - 3, "control": 5 * 3}
+    assert len({run.run_id for run in runs}) == len(runs)
+
+
+def test_size_has_every_run_with_every_size_and_a_set_size_alone(storage):
+    preset = find_preset("ergodic", "size")
+    runs = list(preset.runs(known_components(preset.config.data)))
+    assert Counter(run.model.size for run in runs) == dict.fromkeys(("14m", "31m", "70m", "160m", "410m"), 15 + 30)
+    assert len({run.run_id for run in runs}) == 225
+    assert {run.train for run in runs} == {preset.config.train}
+    one = find_preset("ergodic", "size", overrides=["model.size=70m"])
+    assert {run.model.size for run in one.runs(known_components(one.config.data))} == {"70m"}
+    parameters = run_parameters(runs[-1], preset.config, "size", storage)
+    again = find_preset("ergodic", "size", overrides=shlex.split(parameters["OVERRIDES"]))
+    assert again.run(parameters["K"], parameters["SEED"]) == runs[-1]
+
+
+def test_size_note_states_the_arithmetic_of_its_config():
+    preset = find_preset("ergodic", "size")
+    tokens = preset.config.train.steps * preset.config.train.batch_size * preset.config.data.window_tokens
+    assert tokens == 256_000_000 and "256 M" in preset.note
+    counts = [count_parameters(ModelConfig(size=size), 50_277).total for size in ("14m", "410m")]
+    assert [f"{tokens / count:.2g}" for count in counts] == ["18", "0.63"]
+    assert "18 a parameter for 14m, 0.6 for 410m" in preset.note
+
+
+def test_left_out_baselines_are_the_components_of_the_k1_runs():
+    preset = find_preset("ergodic", "paper", overrides=["data.order=listed"])
+    runs = preset.runs(known_components(preset.config.data))
+    named = Counter(run.data.components[0] for run in runs if run.data.components)
+    assert named == {name: 3 for name in ARXIV_COMPONENTS[1:]}
+
+
+def test_smallest_component_decides_only_with_sizes():
+    preset = find_preset("ergodic", "paper", overrides=["data.order=smallest_first"])
+    with pytest.raises(ComponentsUnknown, match="fetch"):
+        list(preset.runs(known_components(preset.config.data)))
+    sizes = {name: 1000 - position for position, name in enumerate(ARXIV_COMPONENTS)}
+    named = {run.data.components[0] for run in preset.runs(sizes) if run.data.components}
+    assert named == set(ARXIV_COMPONENTS[:-1])
+
+
+def test_local_files_need_the_cache_for_baselines_only(tmp_path):
+    paper = find_preset("ergodic", "paper", source=str(tmp_path))
+    with pytest.raises(ComponentsUnknown, match="fetch"):
+        list(paper.runs(known_components(paper.config.data)))
+    demo = find_preset("ergodic", "demo", source=str(tmp_path))
+    assert len(list(demo.runs(known_components(demo.config.data)))) == 10
+
+
+def test_paper_note_states_the_arithmetic_of_its_config():
+    preset = find_preset("ergodic", "paper")
+    train, note = preset.config.train, preset.note
+    tokens = train.steps * train.batch_size * preset.config.data.window_tokens
+    assert tokens == 2_560_000_000 and "2.56 B" in note
+    assert tokens / 100e6 == 25.6 and "25.6 epochs" in note
+    assert round(tokens / 70_426_624) == 36 and "36 tokens a parameter" in note
+    assert 12 * 100e6 / (train.batch_size * 100) == 46_875 and "46,875" in note
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("nothing", "demo"), "study = 'nothing' is unknown; the studies are ergodic"),
+        (("ergodic", "nothing"), "the presets of ergodic are smoke, demo, known, quick, paper"),
+        (("ergodic", "demo", "", "", ["train.stepz=5"]), "unknown field 'stepz'"),
+        (("ergodic", "demo", "", "", ["k=5"]), "chosen by its own option"),
+    ],
+)
+def test_unknown_names_are_errors_that_list_the_known(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        find_preset(*arguments)
+
+
+def test_a_local_source_is_named_from_the_root(tmp_path, monkeypatch):
+    (tmp_path / "papers").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert find_preset("ergodic", "demo", source="papers").config.data.source == str(tmp_path / "papers")
+
+
+# Plan
+
+
+def test_plan_of_a_run_by_hand(tiny_config, storage):
+    ensure_cache(tiny_config.data, storage)
+    plan = plan_grid([tiny_config], storage, measure=lambda config, vocab_size: 1000.0)
+    (run,) = plan.runs
+    assert len(run.components) == 2
+    assert run.steps == 5
+    assert run.tokens == 5 * 8 * 100
+    assert run.unique_tokens == 2 * 4 * 300
+    assert run.repetition == 4000 / 2400
+    # 32 symbols and BOS take one block of 128 rows in each embedding.
+    d, layers = SHAPES["tiny"].d_model, SHAPES["tiny"].n_layer
+    assert run.non_embedding == layers * (12 * d**2 + 13 * d) + 2 * d
+    assert run.parameters == run.non_embedding + 2 * 128 * d
+    assert run.flops == 4000 * (6 * (layers * 12 * d**2 + 128 * d) + 12 * layers * d * 100)
+    assert run.seconds == 4.0
+    # In float32: the one snapshot of a run this short stays. While it runs, there are also two checkpoints of weights
+    # and two moments, a third that is being published, and its copy in scratch, which is on the same disk here.
+    assert run.space.kept_bytes == run.parameters * 4
+    assert run.space.peak_bytes == run.parameters * 4 * (4 * 3 + 1)
+    assert run.space.held_bytes == 0
+    assert str(run.state) == "new"
+
+
+def test_plan_totals_are_sums_over_runs(tiny_config, storage):
+    cache = ensure_cache(tiny_config.data, storage)
+    configs = [dataclasses.replace(tiny_config, k=k) for k in (1, 2, 3)]
+    mark_done(storage, configs[0])
+    plan = plan_grid(configs, storage, measure=lambda config, vocab_size: 1000.0)
+    assert plan.total("tokens") == 3 * 4000
+    assert plan.total("tokens", pending=True) == 2 * 4000
+    assert plan.total("seconds") == 8.0
+    cache_bytes = sum(file.stat().st_size for file in cache.folder.rglob("*") if file.is_file())
+    assert plan.storage_bytes == cache_bytes + sum(run.parameters * 4 for run in plan.runs)
+    # Two runs to do, one at a time, and 3 x 4 train and 3 x 1 test papers of 300 tokens to unpack, 2 bytes each.
+    in_progress = plan.runs[1].parameters * 4 * 12
+    assert plan.needed_bytes == 2 * plan.runs[1].parameters * 4 + in_progress + (12 + 3) * 300 * 2
+    assert list(plan.frame()["state"]) == ["done", "new", "new"]
+    assert "3 runs: 1 done, 2 to do" in str(plan)
+
+
+def test_plan_before_the_cache_exists_builds_nothing(tiny_config, storage):
+    plan = plan_grid([tiny_config], storage)
+    assert plan.runs[0].tokens == 4000 and plan.runs[0].unique_tokens is None
+    assert "after fetch" in str(plan)
+    assert not (storage.root / "cache").exists()
+
+
+def test_speed_is_measured_once_for_runs_of_one_shape(tiny_config, storage):
+    ensure_cache(tiny_config.data, storage)
+    measured = []
+    configs = [dataclasses.replace(tiny_config, k=k, seed=seed) for k in (1, 2) for seed in (0, 1)]
+    plan_grid(configs, storage, measure=lambda config, vocab_size: measured.append(config) or 1.0)
+    assert len(measured) == 1
+
+
+def test_a_begun_run_counts_only_what_is_left(tiny_config, storage):
+    ensure_cache(tiny_config.data, storage)
+    for step in (1, 4):
+        (storage.checkpoints(tiny_config.run_id) / f"step_{step:09d}").mkdir(parents=True)
+    (run,) = plan_grid([tiny_config], storage, measure=lambda config, vocab_size: 100.0).runs
+    assert str(run.state) == "begun, step 4"
+    assert run.seconds == pytest.approx(4000 / 100 * (1 / 5))
+
+
+def test_runs_of_unequal_length_are_refused(tiny_config, storage):
+    ensure_cache(tiny_config.data, storage)
+    overrides = ["data.sampling=epoch", "train.steps=none", "train.epochs=20", "train.batch_size=8"]
+    configs = [dataclasses.replace(apply_overrides(tiny_config, overrides), k=k) for k in (1, 2)]
+    with pytest.raises(ValueError, match=r"train\.epochs .* data\.allocation=full"):
+        plan_grid(configs, storage)
+
+
+def test_lengths_are_compared_between_runs_of_one_model(tiny_config, storage):
+    """20 N differs between sizes and, by up to 0.5 % of a feed-forward layer, between activations."""
+    overrides = ["train.steps=none", "train.tokens_per_parameter=20"]
+    config = apply_overrides(tiny_config, [*overrides, "model.size=gpt-10k"])
+    models = [("gpt-10k", "gelu"), ("gpt-10k", "swiglu"), ("gpt-30k", "gelu")]
+    configs = [apply_overrides(config, [f"model.size={size}", f"model.activation={name}"]) for size, name in models]
+    plan = plan_grid(configs, storage)
+    assert [run.tokens for run in plan.runs] == [20 * 9_576, 20 * (9_576 + 28), 20 * 31_464]
+    assert plan.runs[0].steps == math.ceil(20 * 9_576 / 800)
+    longer = apply_overrides(config, ["train.tokens_per_parameter=21"])
+    with pytest.raises(ValueError, match="the gpt-10k runs of this grid would consume 191,520 to 201,096"):
+        plan_grid([*configs, longer], storage)
+
+
+def test_a_damaged_result_is_not_done(tiny_config, storage):
+    mark_done(storage, tiny_config)
+    assert run_state(tiny_config, storage).state == "done"
+    path = storage.result(tiny_config.run_id)
+    path.write_bytes(path.read_bytes()[:-20])
+    assert run_state(tiny_config, storage).state == "new"
+
+
+def test_words_for_numbers():
+    assert [count(n) for n in (950, 25_600, 2_560_000_000)] == ["950", "25.6 k", "2.56 B"]
+    assert [size(n) for n in (512, 1536)] == ["512 B", "1.50 KiB"]
+    assert [duration(s) for s in (12.4, 185, 7800)] == ["12 s", "3 min 5 s", "2 h 10 min"]
+    assert aligned(["name", "n"], [["a", "1"], ["bcdef", "10"]]) == "name    n\na       1\nbcdef  10"
+
+
+# Space
+
+
+def test_space_of_the_papers_runs_by_hand(storage, monkeypatch):
+    config, parameters = find_preset("ergodic", "paper").run(4, 0), 70_426_624
+    monkeypatch.setattr("helpers.grid.space.on_one_disk", lambda storage: False)
+    space = run_space(config, 100_000, parameters, storage)
+    assert space.kept_bytes == 10 * 4 * parameters  # a snapshot each 10,000 steps; 12 may stay
+    assert space.peak_bytes == (10 * 4 + 3 * 12) * parameters
+    thinner = apply_overrides(config, ["execution.keep_snapshots=4", "execution.keep_evaluated_snapshots=1"])
+    space = run_space(thinner, 100_000, parameters, storage)
+    assert (space.kept_bytes, space.peak_bytes) == (4 * parameters, (4 * 4 + 3 * 12) * parameters)
+    assert run_space(apply_overrides(thinner, ["execution.keep_snapshots=1"]), 1, 1, storage).kept_bytes == 4
+
+
+def test_needed_space_is_what_stays_and_what_runs_at_once():
+    new, begun = RunSpace(kept_bytes=10, peak_bytes=50, held_bytes=0), RunSpace(
+        kept_bytes=10, peak_bytes=50, held_bytes=30
+    )  # fmt: skip
+    assert needed_bytes([new] * 3, 1) == 3 * 10 + 40
+    assert needed_bytes([new] * 3, 2) == 3 * 10 + 2 * 40
+    assert needed_bytes([new] * 3, 9) == 3 * 50
+    # What was begun holds more than will stay of it, so it adds only the rest of its way to the peak.
+    assert needed_bytes([begun], 1) == 20
+    assert needed_bytes([new, begun], 2) == 50 + 20
+    assert needed_bytes([], 1) == 0
+
+
+def test_a_run_holds_what_the_plan_says(tiny_config, storage):
+    config = apply_overrides(
+        tiny_config,
+        ["train.steps=12", "execution.log_every_steps=2", "execution.checkpoint_every_minutes=0",
+         "execution.snapshot_every_steps=4", "execution.keep_evaluated_snapshots=2", "execution.trackers="],
+    )  # fmt: skip
+    ensure_cache(config.data, storage)
+    (planned,) = plan_grid([config], storage).runs
+    held = []
+
+    def measure(event) -> None:
+        if isinstance(event, Saved):
+            held.append(sum(file.stat().st_size for file in storage.run(config.run_id).rglob("*") if file.is_file()))
+
+    train_single_k(config, storage, [measure])
+    waiting = 2 * 12 * planned.parameters  # the published checkpoint's copies are gone when the event comes
+    assert max(held) == pytest.approx(planned.space.peak_bytes - waiting, rel=0.05)
+    files = list(storage.snapshot(config.run_id, 0).parent.glob("*.safetensors"))
+    assert sum(file.stat().st_size for file in files) == pytest.approx(planned.space.kept_bytes, rel=0.05)
+    assert len(files) == 2 and storage.checkpoint_steps(config.run_id) == []
+
+
+def test_a_grid_that_does_not_fit_is_refused_before_it_starts(storage, monkeypatch):
+    preset = dataclasses.replace(find_preset("ergodic", "smoke"), ks=(1, 2))
+    started = []
+    monkeypatch.setattr(Children, "execute", lambda self, job, threads: started.append(job.name))
+    monkeypatch.setattr("helpers.studies.run_preset.measured_speed", lambda config, vocab_size: 1000.0)
+    usage = shutil.disk_usage(storage.root)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
+    with pytest.raises(ValueError, match=r"need [\d.]+ MiB, but the disk of .* has 977 KiB free") as refusal:
+        run_preset("ergodic", "smoke", preset, storage, workers=2)
+    knobs = ("keep_snapshots", "keep_evaluated_snapshots", "keep_checkpoints", "snapshot_every_steps", "model.size")
+    assert all(knob in str(refusal.value) for knob in (*knobs, "--storage")) and not started
+    plan = plan_grid([preset.run(k, 0) for k in (1, 2)], storage, workers=2)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=plan.needed_bytes))
+    run_preset("ergodic", "smoke", preset, storage, workers=2, report=lambda line: None)
+    assert len(started) == 2
+
+
+# Shards
+
+
+@settings(derandomize=True, deadline=None, max_examples=50)
+@given(
+    pairs=st.lists(st.tuples(st.integers(1, 11), st.integers(0, 9)), min_size=1, max_size=40, unique=True),
+    data=st.data(),
+)
+def test_every_run_is_in_exactly_one_shard_balanced_over_k(pairs, data):
+    configs = [find_preset("ergodic", "smoke").run(k, seed) for k, seed in pairs]
+    count = data.draw(st.integers(1, len(configs)))
+    shards = [Shard.parse(f"{number}/{count}").of(configs) for number in range(1, count + 1)]
+    assert sorted(run.run_id for runs in shards for run in runs) == sorted(config.run_id for config in configs)
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+    for k in {config.k for config in configs}:
+        of_k = [sum(run.k == k for run in runs) for runs in shards]
+        assert max(of_k) - min(of_k) <= 1
+    shuffled = random.Random(0).sample(configs, len(configs))
+    for number, runs in enumerate(shards, start=1):
+        assert {run.run_id for run in Shard(number=number, count=count).of(shuffled)} == {run.run_id for run in runs}
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "-1/3", "1/0", "1", "/", "2/3/4", "a/b", "1.0/2", "٢/٣"])
+def test_a_shard_that_cannot_be_is_refused(text):
+    with pytest.raises(ValueError, match=r"shard = .* is not possible; use i/n with i from 1 to n, such as 2/3"):
+        Shard.parse(text)
+
+
+def test_more_shards_than_runs_are_refused():
+    with pytest.raises(ValueError, match="the grid has 2 runs"):
+        Shard.parse("1/3").of(smoke_runs(0, 1))
+
+
+def test_two_tabs_share_a_grid_whatever_is_done(storage, monkeypatch):
+    preset = find_preset("ergodic", "demo")
+    runs = [preset.run(k, seed) for k in preset.ks for seed in preset.seeds]
+    ensure_cache(preset.config.data, storage)
+    mark_done(storage, runs[3])
+    monkeypatch.setattr("helpers.studies.run_preset.measured_speed", lambda config, vocab_size: 1000.0)
+    jobs = {"1/2": [], "2/2": []}
+    for shard, started in jobs.items():
+
+        def execute(self, job, threads, started=started):
+            started.append(job.name)
+            (config,) = (run for run in runs if run.run_id == job.name)
+            mark_done(storage, config)
+
+        monkeypatch.setattr(Children, "execute", execute)
+        report = run_preset("ergodic", "demo", preset, storage, shard=shard, report=lambda line: None)
+        assert report.complete and len(report.outcomes) == 5
+        assert f"shard {shard}: 5 done, 0 failed, 0 left" in str(report)
+    assert sorted(jobs["1/2"] + jobs["2/2"]) == sorted(run.run_id for run in runs if run != runs[3])
+
+
+# Parameters
+
+
+@given(
+    k=st.integers(1, 11),
+    seed=st.integers(0, 99),
+    lr=st.floats(1e-8, 1.0),
+    limit=st.none() | st.integers(1, 9),
+    shuffle=st.booleans(),
+    tokens=st.none() | st.integers(1, 10**12),
+)
+def test_overrides_rebuild_every_config(k, seed, lr, limit, shuffle, tokens):
+    base = find_preset("ergodic", "demo").config
+    data = dataclasses.replace(
+        base.data, max_papers_per_component=limit, shuffle_labels=shuffle, components=ARXIV_COMPONENTS[:k]
+    )
+    train = dataclasses.replace(base.train, peak_lr=lr, tokens=tokens, steps=None if tokens else 7)
+    config = dataclasses.replace(base, k=k, seed=seed, data=data, train=train)
+    overrides = overrides_between(dataclasses.replace(base, k=k, data=data, seed=seed), config)
+    rebuilt = apply_overrides(dataclasses.replace(base, k=k, data=data, seed=seed), overrides)
+    assert rebuilt == config
+
+
+def test_parameters_of_the_real_notebook_are_known_and_typed(storage):
+    config = find_preset("ergodic", "paper").run(1, 2)
+    notebook = ROOT / find_study("ergodic").NOTEBOOK
+    parameters = run_parameters(config, config, "paper", storage)
+    check_parameters(notebook, parameters)
+    with pytest.raises(ValueError, match=r"parameter Q is unknown .* its parameters are PRESET"):
+        check_parameters(notebook, parameters | {"Q": 1})
+    with pytest.raises(ValueError, match=r"parameter K = '4' .* must be of type int"):
+        check_parameters(notebook, parameters | {"K": "4"})
+
+
+# Runner
+
+
+def test_each_failure_is_named_and_stops_no_other_run(tmp_path, storage):
+    notebook = stand_in_notebook(
+        tmp_path,
+        """
+if SEED == 0: finish()
+if SEED == 1: raise RuntimeError("the loss is NaN\\nat step 7")
+if SEED == 2: os._exit(9)
+if SEED == 3: pass
+if SEED == 4: os.kill(os.getppid(), signal.SIGKILL); time.sleep(60)
+""",
+    )
+    configs = smoke_runs(0, 1, 2, 3, 4)
+    (storage.checkpoints(configs[1].run_id) / "step_000000006").mkdir(parents=True)
+    report, lines = run_stand_in(notebook, configs, storage, workers=2)
+    reasons = [outcome.reason for outcome in report.outcomes]
+    assert [outcome.state for outcome in report.outcomes] == ["done"] + 4 * ["failed"]
+    assert reasons[1] == "RuntimeError: the loss is NaN at step 7"
+    assert "kernel died" in reasons[2]
+    assert f"not with the result file {configs[3].run_id}.jsonl" in reasons[3]
+    assert "SIGKILL" in reasons[4]
+    assert report.outcomes[1].kept_step == 6 and "checkpoint of step 6 kept" in str(report)
+    assert not report.complete and "1 done, 4 failed, 0 left" in str(report)
+    assert sum("[5/5]" in line for line in lines) == 1
+    assert storage.notebook(configs[1].run_id).exists()
+
+
+def test_a_run_whose_time_is_up_is_left_and_not_failed(tmp_path, storage):
+    notebook = stand_in_notebook(
+        tmp_path,
+        """
+from helpers.training.train_single_k import TimeIsUp
+storage.checkpoint(config.run_id, 8).mkdir(parents=True)
+raise TimeIsUp(f"{config.run_id} stopped at step 8 of 20, after execution.max_minutes = 1")
+""",
+    )
+    report, lines = run_stand_in(notebook, smoke_runs(0), storage)
+    (outcome,) = report.outcomes
+    assert (outcome.state, outcome.kept_step) == ("left", 8)
+    assert "after execution.max_minutes = 1; checkpoint of step 8 kept" in str(report)
+    assert "0 done, 0 failed, 1 left" in str(report) and not report.complete
+    assert any(line.startswith("[1/1] left") for line in lines)
+
+
+def test_a_second_call_runs_only_what_is_not_done(tmp_path, storage):
+    notebook = stand_in_notebook(tmp_path, "finish()")
+    configs = smoke_runs(0, 1)
+    mark_done(storage, configs[0])
+    report, lines = run_stand_in(notebook, configs, storage)
+    assert report.complete
+    assert lines[0] == "1 of 2 runs are done already"
+    assert not storage.notebook(configs[0].run_id).exists()
+    begin = time.monotonic()
+    report, _ = run_stand_in(notebook, configs, storage)
+    assert report.complete and time.monotonic() - begin < 1
+
+
+def test_two_kernels_run_at_once_over_ipc(tmp_path, storage):
+    notebook = stand_in_notebook(
+        tmp_path,
+        """
+from ipykernel.kernelapp import IPKernelApp
+from helpers.grid.notebook_job import num_cores
+assert IPKernelApp.instance().transport == "ipc"
+(storage.root / f"here-{SEED}").touch()
+deadline = time.monotonic() + 60
+while not (storage.root / f"here-{1 - SEED}").exists():
+    assert time.monotonic() < deadline, "the other run did not start"
+    time.sleep(0.05)
+assert os.environ["OMP_NUM_THREADS"] == str(max(1, num_cores() // 2))
+finish()
+""",
+    )
+    report, _ = run_stand_in(notebook, smoke_runs(0, 1), storage, workers=2)
+    assert report.complete, str(report)
+
+
+def test_the_notebook_gets_the_planned_config(tmp_path, storage):
+    """Baselines and controls reach the notebook as overrides: it must arrive at the same run_id."""
+    notebook = stand_in_notebook(tmp_path, "finish()")
+    config = apply_overrides(smoke_runs(0)[0], ["data.components=hmm03", "data.shuffle_labels=true", "eval.seed=4"])
+    report, _ = run_stand_in(notebook, [config], storage)
+    assert report.complete, str(report)
+
+
+def test_stopping_ends_the_child_and_its_kernel(tmp_path, storage):
+    notebook = stand_in_notebook(tmp_path, "(storage.root / 'pid').write_text(str(os.getpid()))\ntime.sleep(600)")
+    (config,) = smoke_runs(0)
+    parameters = run_parameters(config, config, "smoke", storage)
+    children, reasons = Children(), []
+    job = Job(name="long", notebook=notebook, parameters=parameters, storage=storage)
+    thread = threading.Thread(target=lambda: reasons.append(children.execute(job, 1)))
+    thread.start()
+    wait_until((storage.root / "pid").exists)
+    children.stop()
+    thread.join(timeout=30)
+    assert reasons and reasons[0]
+    kernel = int((storage.root / "pid").read_text() or 0)
+    wait_until(lambda: not psutil.pid_exists(kernel))
+    assert children.execute(job, 1) == "stopped"
+
+
+def test_an_interrupt_reports_what_is_left(tmp_path, storage, monkeypatch):
+    notebook = stand_in_notebook(tmp_path, "finish()")
+
+    def interrupt(self, job, threads):
+        storage.checkpoint(configs[0].run_id, 30).mkdir(parents=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Children, "execute", interrupt)
+    configs = smoke_runs(0, 1)
+    report, lines = run_stand_in(notebook, configs, storage)
+    assert [outcome.state for outcome in report.outcomes] == ["left", "left"]
+    assert [outcome.kept_step for outcome in report.outcomes] == [30, None]
+    assert "stopping; checkpoints are kept" in lines
+    assert "the same call again goes on" in str(report)
+
+
+def test_no_worker_is_refused(tmp_path, storage):
+    with pytest.raises(ValueError, match="workers = 0"):
+        run_stand_in(stand_in_notebook(tmp_path), smoke_runs(0), storage, workers=0)
+
+
+def test_the_real_notebook_trains_a_run_and_the_second_call_trains_nothing(storage):
+    smoke = find_preset("ergodic", "smoke", overrides=["train.steps=6", "train.warmup_steps=1"])
+    preset = dataclasses.replace(smoke, ks=(2,))
+    lines = []
+    report = run_preset("ergodic", "smoke", preset, storage, report=lines.append)
+    assert report.complete, str(report)
+    (outcome,) = report.outcomes
+    executed = storage.notebook(outcome.config.run_id)
+    assert executed.stat().st_size < 300_000
+    before = storage.result(outcome.config.run_id).read_bytes(), os.stat(executed).st_mtime_ns
+    assert run_preset("ergodic", "smoke", preset, storage, report=lines.append).complete
+    assert (storage.result(outcome.config.run_id).read_bytes(), os.stat(executed).st_mtime_ns) == before
+
+
+def test_a_baseline_and_a_control_go_through_the_real_notebook(storage):
+    changes = ["train.steps=6", "train.warmup_steps=1"]
+    smoke = find_preset("ergodic", "smoke", overrides=changes)
+    baseline = apply_overrides(smoke.run(1, 0), ["data.components=hmm05"])
+    control = apply_overrides(smoke.run(2, 0), ["data.shuffle_labels=true"])
+    base = find_preset("ergodic", "smoke").config
+    where = {"notebook": ROOT / "ergodic_scaling.ipynb", "preset": "smoke", "base": base, "workers": 2}
+    report = run_grid([baseline, control], storage, report=lambda line: None, **where)
+    assert report.complete, str(report)
+
+
+def mark_done(storage: Storage, config: RunConfig) -> None:
+    provenance = {"cache_id": cache_id(config.data)}
+    run = {"kind": "run", "schema": 1, "run_id": config.run_id, "study": "ergodic", "config": {}}
+    run["provenance"] = provenance
+    write_result(storage.result(config.run_id), Result(run, [], [{"kind": "summary", "step": 1, "xe": 1.5}]))
+
+
+def wait_until(holds, timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.05)
