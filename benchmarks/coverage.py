@@ -3,8 +3,8 @@
     python -m benchmarks.coverage --grids 400
 
 Simulates grids of K = 1, 2, 4, 8, 11 at three seeds, with baselines and shuffle control, from a known truth, writes
-them through the real result schema, reads them back and analyses them. The counts go to `benchmarks/coverage.json`,
-which the report quotes.
+them through the real result schema, reads them back and analyses them. The counts go to a file beside the report, which
+quotes them.
 """
 
 import json
@@ -13,22 +13,25 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import tyro
 
-from helpers.analysis.power import seed_deviation, smallest_detectable, smallest_detectable_slope
-from helpers.analysis.results import BASELINE, CONTROL, GRID, Results, load_results
+from helpers.analysis.power import smallest_detectable
 from helpers.storage import Storage, publish_text
-from helpers.studies.ergodic import inference as statistics
+from helpers.studies.ergodic import inference
 from helpers.studies.ergodic.contrasts import with_k1
-from helpers.studies.ergodic.findings import EQUIVALENCE_MARGIN, control_equivalence
-from helpers.studies.ergodic.matched import matched_by_run, matched_estimates
-from tests.simulated_truth import Truth, simulate
+from helpers.studies.ergodic.findings import control_equivalence, equivalence_margin
+from helpers.studies.ergodic.matched import matched_by_run, matched_estimates, seed_deviation
+from helpers.studies.ergodic.plan_power import smallest_detectable_slope
+from helpers.studies.ergodic.report.methods import COVERAGE
+from helpers.studies.ergodic.results import Results, load_results
+from helpers.studies.ergodic.roles import BASELINE, CONTROL, GRID
+from tests.simulated_truth import KS, Truth, simulate
 
-RESULT = Path(__file__).with_name("coverage.json")
+MARGIN = np.log(max(KS)) / 99
+"""What theory allows at the largest K."""
 SLOPE = 0.007
 """Nats a doubling of K: ln 2 / 99, what theory allows."""
 
@@ -43,13 +46,13 @@ def judge(seed: int, truth: Truth) -> dict[str, float]:
     (condition,) = results.conditions
     rows = pd.concat([results.of(condition, role)[1] for role in (GRID, BASELINE)])
     pairs = with_k1(results, condition, GRID)
-    slope = statistics.slope(rows)
+    slope = inference.slope(rows)
     return {
         "covered": slope.low <= truth.slope <= slope.high,
         "matched_covered": _share_covered(pairs, truth),
         "slope_rejected": slope.p_value < 0.05,
-        "permutation_rejected": statistics.permutation_p_value(rows) < 0.05,
-        "equivalent": control_equivalence(results, condition, EQUIVALENCE_MARGIN).is_equivalent,
+        "permutation_rejected": inference.permutation_p_value(rows) < 0.05,
+        "equivalent": control_equivalence(results, condition, equivalence_margin(results, condition)).is_equivalent,
         "least": smallest_detectable(slope.standard_error, slope.degrees_of_freedom),
         "planned_least": smallest_detectable_slope(
             results.runs.loc[results.runs["role"] != CONTROL, "k"].to_numpy(),
@@ -68,7 +71,7 @@ def _simulated(seed: int, truth: Truth) -> Results:
     with tempfile.TemporaryDirectory() as folder:
         storage = Storage.at(folder)
         simulate(storage, truth, seed)
-        return load_results(storage, "ergodic")
+        return load_results(storage)
 
 
 def _share_covered(pairs: pd.DataFrame, truth: Truth) -> float:
@@ -91,7 +94,7 @@ def main(grids: int = 400, workers: int = 2) -> None:
         grids: Simulated grids for each truth.
         workers: Processes.
     """
-    effect, none = Truth(slope=SLOPE), Truth(slope=0.0, shift=EQUIVALENCE_MARGIN)
+    effect, none = Truth(slope=SLOPE), Truth(slope=0.0, shift=MARGIN)
     with_effect, without = (means(judge, truth, grids, workers) for truth in (effect, none))
     exact = means(judge_matched, replace(effect, window_deviation=0.0, reaction_deviation=0.0), grids, workers)
     least = {name: without[name] for name in ("least", "planned_least")}
@@ -115,11 +118,11 @@ def main(grids: int = 400, workers: int = 2) -> None:
         },
         "permutation_power": with_effect["permutation_rejected"],
         "permutation_false_positives": without["permutation_rejected"],
-        "equivalence_margin": EQUIVALENCE_MARGIN,
+        "equivalence_margin": MARGIN,
         "equivalence_false_acceptances_at_the_margin": without["equivalent"],
         "equivalence_power_at_no_difference": with_effect["equivalent"],
     }
-    publish_text(RESULT, json.dumps(report, indent=1) + "\n")
+    publish_text(COVERAGE, json.dumps(report, indent=1) + "\n")
     print(json.dumps(report, indent=1))
 
 

@@ -37,7 +37,8 @@ from accelerate import Accelerator
 
 from benchmarks.moments import MOMENTS
 from helpers.config import RunConfig
-from helpers.data.fetch_arxiv import cache_id, ensure_cache
+from helpers.data.cache_id import cache_id
+from helpers.data.fetch_arxiv import ensure_cache
 from helpers.data.token_cache import open_cache, verify_cache
 from helpers.runs.checkpoints import load_snapshot, snapshots
 from helpers.runs.events import Event, Notice
@@ -187,7 +188,7 @@ def ending(folder: Path) -> str:
     storage = _storage(folder)
     result = read_result(storage.result(CONFIG.run_id))
     metrics = [[row[key] for key in EXACT_METRICS] for row in read_metrics(metrics_path(storage, CONFIG.run_id))]
-    return json.dumps([result.run["weights_sha256"], result.xe, result.summaries, metrics])
+    return json.dumps([result.run["weights_sha256"], result.rows, result.summaries, metrics])
 
 
 def faults(folder: Path) -> list[str]:

@@ -14,7 +14,7 @@ from helpers.evaluation import eval_xe
 from helpers.models.window_model import WindowModel
 from helpers.outbox import Outbox
 from helpers.runs import checkpoints
-from helpers.runs.metrics import MetricsLog
+from helpers.runs.metrics import RowLog
 from helpers.training import train_single_k as training
 
 
@@ -70,7 +70,7 @@ MOMENTS = {
     "between two micro-batches": Moment(
         owner=WindowModel, function="forward", is_after=False, applies=_is_inside_step
     ),
-    "between metrics and checkpoint": Moment(owner=MetricsLog, function="publish"),
+    "between metrics and checkpoint": Moment(owner=RowLog, function="publish"),
     "between snapshot and checkpoint": Moment(owner=training, function="save_snapshot"),
     "inside a checkpoint's write to the outbox": Moment(
         owner=checkpoints, function="save_file", applies=_is_checkpoint_file, halves=True

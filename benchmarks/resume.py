@@ -20,14 +20,14 @@ from helpers.config import RunConfig
 from helpers.data import window_order
 from helpers.outbox import Outbox
 from helpers.runs.checkpoints import load_newest_checkpoint, save_checkpoint
-from helpers.runs.metrics import MetricsLog, metrics_path, read_metrics
+from helpers.runs.metrics import RowLog, metrics_path, read_metrics
 from helpers.settings import apply_overrides
 from helpers.storage import Storage
 from helpers.training import train_single_k as training
 
 EARLY, LATE = 10, 100_000
 CONFIG = apply_overrides(
-    RunConfig(k=11),
+    RunConfig(study="ergodic", k=11),
     (
         "model.size=tiny", "train.steps=200_000", "train.batch_size=32", "train.precision=fp32",
         "data.synthetic.papers_per_component=1_000", "execution.threads=1", "execution.trackers=",
@@ -48,7 +48,7 @@ def begin(config: RunConfig, storage: Storage, step: int) -> None:
     (row,) = read_metrics(metrics_path(storage, config.run_id))
     rows = [row | {"step": logged} for logged in range(step, 0, -config.execution.log_every_steps)][::-1]
     outbox = Outbox(storage=storage, run_id=config.run_id, report=print)
-    MetricsLog(outbox=outbox, rows=rows).publish()
+    RowLog(outbox=outbox, rows=rows).publish()
     later = dataclasses.replace(checkpoint, step=step, state=checkpoint.state | {"metrics": rows})
     save_checkpoint(outbox, later, keep=1)
 

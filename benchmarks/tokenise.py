@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from helpers.config import ARXIV_COMPONENTS, DataConfig
 from helpers.data.fetch_arxiv import ensure_cache
-from helpers.data.token_cache import flat_tokens
+from helpers.data.flat_tokens import flat_tokens
 from helpers.storage import Storage
 
 PAPER_CHARS = 56_000

@@ -14,10 +14,12 @@ from typing import Annotated, Literal
 
 import tyro
 
-from helpers import studies
-from helpers.notebook.errors import is_ours
-from helpers.notebook.setup import REPOSITORY, ROOT, quiet_libraries, set_repository
+from helpers.config import RunConfig
+from helpers.environment import quiet_libraries
+from helpers.errors import is_ours
+from helpers.repository import REPOSITORY, ROOT, set_repository
 from helpers.storage import Storage
+from helpers.studies import STUDIES, find_preset, find_study
 from helpers.studies.preset import Preset
 
 Repeatable = tyro.conf.UseAppendAction[tuple[str, ...]]
@@ -25,73 +27,79 @@ Repeatable = tyro.conf.UseAppendAction[tuple[str, ...]]
 
 @dataclass(frozen=True, kw_only=True)
 class Selected:
-    """Which runs, and where their files lie."""
+    """Which grid, and where its files lie."""
 
     study: str = "ergodic"
     """The experiment."""
     preset: str = "demo"
     """A named grid of the study; they are listed by `python -m helpers --help`."""
     source: str = ""
-    """`arxiv` (the Hub), `synthetic`, or a path to Parquet/JSONL files with columns text and label. Empty: the
-    preset's."""
+    """`arxiv` or `tinystories` (the Hub), `synthetic`, a path to Parquet/JSONL files with columns text and label, or to
+    a .txt file of stories. Empty: the preset's."""
     tokenizer: str = ""
     """A Hub name, a path to a tokenizer.json, or `train:N` (BPE of N tokens). Empty: the preset's."""
     storage: Path = Path("outputs")
     """The root folder of all outputs."""
     overrides: Annotated[Repeatable, tyro.conf.arg(name="set", metavar="A.B=VALUE")] = ()
-    """Set any field of the config, such as train.steps=500; may be given several times."""
+    """Set any field of the config, such as train.steps=500; may be given several times. An axis of the grid that is
+    set has this value alone."""
 
     def find_preset(self) -> Preset:
-        return studies.find_preset(self.study, self.preset, self.source, self.tokenizer, self.overrides)
+        return find_preset(self.study, self.preset, self.source, self.tokenizer, self.overrides)
 
     def open_storage(self) -> Storage:
         return Storage.at(self.storage)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelectedGrid(Selected):
+class SelectedRuns(Selected):
+    """Some runs of a preset's grid."""
+
+    only: Annotated[Repeatable, tyro.conf.arg(metavar="AXIS=VALUES")] = ()
+    """Only these values of an axis, such as k=1,4 or seed=0; may be given several times."""
+
+    def find_preset(self) -> Preset:
+        return super().find_preset().only(self.only)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectedGrid(SelectedRuns):
     """A preset's grid, or a part of it."""
 
-    ks: tuple[int, ...] = ()
-    """Only these numbers of components. Empty: the preset's."""
-    seeds: tuple[int, ...] = ()
-    """Only these seeds. Empty: the preset's."""
     shard: str = ""
     """Only share i of n of the runs, written i/n: a static split, for two tabs or machines. Empty: all."""
     anchors_only: bool = False
-    """Without the sizes that are held out."""
+    """Without the runs that are held out."""
 
     def find_preset(self) -> Preset:
-        held_out = {"held_out": ()} if self.anchors_only else {}
-        chosen = {name: values for name, values in (("ks", self.ks), ("seeds", self.seeds)) if values}
-        return super().find_preset().choose(**chosen, **held_out)
+        preset = super().find_preset()
+        return preset.without_held_out() if self.anchors_only else preset
 
 
 Options = tyro.conf.OmitArgPrefixes[Selected]
+RunOptions = tyro.conf.OmitArgPrefixes[SelectedRuns]
 GridOptions = tyro.conf.OmitArgPrefixes[SelectedGrid]
 
 
 def plan(options: GridOptions, measure: bool = True, seed_deviation: float | None = None) -> int:
-    """List the runs: tokens, parameters, FLOPs, time, storage, what is done, and what slope on log2 K the grid detects.
+    """List the runs: tokens, parameters, FLOPs, time, storage, what is done, and what an effect the grid detects.
 
     Downloads nothing.
 
     Args:
         options: Which runs.
-        measure: Time a few real training steps on this device, to estimate how long the runs take. Takes seconds, and
-            the token cache.
+        measure: Time a few real training steps on this device, to estimate how long the runs take, and read what the
+            storage has measured of the spread between seeds. Takes seconds, and the token cache.
         seed_deviation: Standard deviation of XE between seeds, in nats per token, for the smallest slope that the grid
-            detects. None: measured where the storage has enough runs of the same condition, else 0.01.
+            detects. None: measured where the storage has enough runs of the same condition, else 0.01. For a study that
+            calculates power before runs.
     """
-    from helpers.grid.plan import plan_grid
     from helpers.grid.shard import Shard
-    from helpers.studies.ergodic.plan_power import power_text
-    from helpers.studies.run_preset import known_runs, measured_speed
+    from helpers.studies.run_preset import measured_speed, plan_preset
 
     part, preset, storage = Shard.parse(options.shard), options.find_preset(), options.open_storage()
-    runs = known_runs(preset, storage, part)
-    power = power_text(known_runs(preset, storage), storage, seed_deviation)
-    print(plan_grid(runs, storage, measure=measured_speed if measure else None, note=preset.note, power=power))
+    speed = measured_speed if measure else None
+    print(plan_preset(preset, storage, part, measure=speed, seed_deviation=seed_deviation))
     return 0
 
 
@@ -104,19 +112,46 @@ def fetch(options: Options) -> int:
     return 0
 
 
-def train(options: Options, k: int = 1, seed: int = 0) -> int:
+def train(options: RunOptions, run: str = "") -> int:
     """Train and evaluate one run; resumed if it was begun, returned at once if it is done.
 
     Args:
-        options: Which preset, and where.
-        k: Number of active components.
-        seed: Seed of weights, data order, and component order.
+        options: Which preset, and where; `--only` for each of its axes leaves one run of the grid.
+        run: A run_id instead, of a run that was planned in the storage, or of any run of the preset. `--set` then
+            changes how it is executed.
     """
     from helpers.training.train_single_k import train_single_k
 
-    path = train_single_k(options.find_preset().run(k, seed), options.open_storage())
+    config = _chosen_run(options, run)
+    path = train_single_k(config, options.open_storage(), recipe=find_study(config.study).recipe())
     print(path)
     return 0
+
+
+def _chosen_run(options: SelectedRuns, run: str) -> RunConfig:
+    """The one run that the options name. ValueError if they name none, or several."""
+    from helpers.runs.config_file import config_path, read_config
+    from helpers.settings import apply_overrides
+    from helpers.studies.run_preset import known_runs
+
+    storage = options.open_storage()
+    if run and config_path(storage, run).exists():
+        config = apply_overrides(read_config(storage, run), options.overrides)
+        if config.run_id != run:
+            raise ValueError(f"--set changes what run {run} is; leave it out, or choose the run by --preset and --only")
+        return config
+    preset = options.find_preset()
+    if run:
+        found = [config for config in known_runs(preset, storage) if config.run_id == run]
+        if not found:
+            raise ValueError(f"run = {run!r} is neither planned in {storage.root} nor a run of preset {options.preset}")
+        return found[0]
+    grid = preset.grid
+    if len(grid) != 1:
+        several = [axis for axis, values in preset.axes.items() if len(values) > 1]
+        example = " ".join(f"--only {axis}={preset.axes[axis][0]}" for axis in several)
+        raise ValueError(f"{len(grid)} runs of the grid are chosen; one is trained: add {example}, or give --run")
+    return grid[0]
 
 
 def evaluate(run: str, step: int | None = None, storage: Path = Path("outputs")) -> int:
@@ -127,9 +162,12 @@ def evaluate(run: str, step: int | None = None, storage: Path = Path("outputs"))
         step: A retained snapshot. None: the end of the run.
         storage: The root folder of all outputs.
     """
-    from helpers.evaluation.eval_xe import evaluate_run
+    from helpers.runs.config_file import read_config
+    from helpers.training.train_single_k import evaluate_again
 
-    print(evaluate_run(run, Storage.at(storage), step))
+    opened = Storage.at(storage)
+    config = read_config(opened, run)
+    print(evaluate_again(config, opened, step, recipe=find_study(config.study).recipe()))
     return 0
 
 
@@ -146,17 +184,16 @@ def grid(options: GridOptions, workers: int = 1) -> int:
 
     preset, storage = options.find_preset(), options.open_storage()
     say = functools.partial(print, flush=True)
-    where = {"workers": workers, "shard": options.shard, "report": say}
-    report = run_preset(options.study, options.preset, preset, storage, **where)
+    report = run_preset(preset, storage, workers=workers, shard=options.shard, report=say)
     print(f"\n{report}")
     if report.of("done"):
-        made = studies.find_study(options.study).analyse(storage)
+        made = find_study(options.study).analyse(storage)
         print(f"figures, tables and report: {storage.root} ({len(made)} files)")
     return 0 if report.complete else 1
 
 
 def status(options: GridOptions, loop: bool = False, interval: float = 180.0) -> int:
-    """Show every run of a grid as the storage knows it now: done, running, failed, begun or new. Changes nothing.
+    """Show every run of a grid as the storage knows it now: done, running, failed, begun or missing. Changes nothing.
 
     Args:
         options: Which runs.
@@ -164,15 +201,13 @@ def status(options: GridOptions, loop: bool = False, interval: float = 180.0) ->
         interval: Seconds between two looks of a loop.
     """
     from helpers.grid.shard import Shard
-    from helpers.runs.status import grid_status
-    from helpers.studies.run_preset import known_runs
+    from helpers.studies.run_preset import status_of
 
     if interval <= 0:
         raise ValueError(f"interval = {interval:g} is not possible; use a number of seconds above 0, such as 180")
-    preset, storage = options.find_preset(), options.open_storage()
-    runs = known_runs(preset, storage, Shard.parse(options.shard))
+    preset, storage, part = options.find_preset(), options.open_storage(), Shard.parse(options.shard)
     while True:
-        found = grid_status(runs, storage, studies.find_study(options.study).PARAMETERS)
+        found = status_of(preset, storage, part)
         print(f"{found}\n{time.strftime('%Y-%m-%d %H:%M:%S')}, {storage.root}\n", flush=True)
         if found.is_complete or not loop:
             return 0
@@ -180,25 +215,14 @@ def status(options: GridOptions, loop: bool = False, interval: float = 180.0) ->
 
 
 def analyse(study: str = "ergodic", storage: Path = Path("outputs")) -> int:
-    """Tables and figures of a study: executes the notebook that draws them and lists the files made.
+    """Tables, figures and report of a study from the results in a storage; lists the files made.
 
     Args:
         study: The experiment.
         storage: The root folder of all outputs.
     """
-    from helpers.grid.notebook_job import Children, Job, num_cores
-
-    notebook, own = studies.find_study(study).ANALYSIS
-    opened, begin_s = Storage.at(storage), time.time()
-    parameters = {"STORAGE": str(opened.root), "INTERACTIVE": False, **own}
-    job = Job(name=f"{study}-analysis", notebook=ROOT / notebook, parameters=parameters, storage=opened)
-    failure = Children().execute(job, num_cores())
-    if failure:
-        print(f"error: the analysis failed: {failure}", file=sys.stderr)
-        return 1
-    made = [*(opened.root / "fig").rglob("*"), *(opened.root / "tables").rglob("*"), *opened.root.glob("report.*")]
-    made.append(opened.notebook(job.name))
-    print("\n".join(str(path) for path in sorted(made) if path.is_file() and path.stat().st_mtime >= begin_s - 1))
+    made = find_study(study).analyse(Storage.at(storage))
+    print("\n".join(map(str, made)))
     return 0
 
 
@@ -253,7 +277,7 @@ def fit(
 
 
 def verify(storage: Path = Path("outputs")) -> int:
-    """Hash every cache, checkpoint, snapshot and result again, and say what is damaged and what mends it.
+    """Hash every cache, checkpoint, snapshot, result and prediction again, and say what is damaged and what mends it.
 
     Changes nothing. Exits with 1 if anything is damaged.
 
@@ -315,9 +339,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _description() -> str:
     lines = ["Scaling experiments on small causal language models.", ""]
-    for name, study in studies.STUDIES.items():
-        lines.append(f"Presets of {name}:")
-        lines += [f"- {preset}: {found.description}" for preset, found in study.PRESETS.items()]
+    for study in STUDIES:
+        lines.append(f"Presets of {study.name} ({study.question}):")
+        lines += [f"- {preset}: {found.description}" for preset, found in study.presets.items()]
     return "\n".join(lines)
 
 

@@ -12,7 +12,10 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
+
+from helpers.errors import require
+from helpers.model_config import ModelConfig, PythiaConfig
 
 # Seed document, section 0, in its order. The Hub data set numbers them differently: labels are mapped by name.
 ARXIV_COMPONENTS = (
@@ -20,12 +23,15 @@ ARXIV_COMPONENTS = (
 )  # fmt: skip
 ARXIV_SOURCE = "arxiv"
 SYNTHETIC_SOURCE = "synthetic"
+TINYSTORIES_SOURCE = "tinystories"
+SPLITS = ("train", "validation", "test")
 PYTHIA_TOKENIZER = "EleutherAI/pythia-70m"
 
-PythiaSize = Literal["tiny", "14m", "31m", "70m", "160m", "410m"]
-GptSize = Literal[
-    "gpt-10k", "gpt-30k", "gpt-100k", "gpt-300k", "gpt-1m", "gpt-3m", "gpt-10m", "gpt-17m", "gpt-30m", "gpt-85m",
-]  # fmt: skip
+_SEEDS = 2**63  # random words are drawn with a seed of 64 bits
+
+LATE = {"late": True}
+"""Metadata of a setting that came after runs were stored: at its default it is left out of `science`, so that a run
+from before there was that setting keeps its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +52,13 @@ class SyntheticConfig:
     papers_per_component: int = 200
     """Train papers of each component; validation and test have a quarter as many."""
     paper_tokens: int = 1000
+
+    def __post_init__(self) -> None:
+        for name in ("num_components", "num_states", "papers_per_component"):
+            require(getattr(self, name) >= 1, f"data.synthetic.{name}", getattr(self, name), "1 or more")
+        require(self.num_symbols >= 2, "data.synthetic.num_symbols", self.num_symbols, "32")
+        require(0 <= self.persistence < 1, "data.synthetic.persistence", self.persistence, "0.5")
+        require(self.concentration > 0, "data.synthetic.concentration", self.concentration, "1.0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,23 +85,11 @@ class DataConfig:
     """Control: permute the papers' labels before components are formed; pool sizes stay."""
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
 
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """A randomly initialised decoder; its size implies its family."""
-
-    size: PythiaSize | GptSize = "70m"
-    """A published Pythia shape (GPT-NeoX), named by all its parameters, or a decoder of the activation study, named
-    by those that are no embedding."""
-    activation: Literal["gelu", "swiglu"] = "gelu"
-    """Of the feed-forward layers; a Pythia has gelu."""
-    dropout: float = 0.1
-    """In hidden states and in attention."""
-    max_context_tokens: int = 128
-
-    @property
-    def family(self) -> Literal["pythia", "gpt"]:
-        return "gpt" if self.size in get_args(GptSize) else "pythia"
+    def __post_init__(self) -> None:
+        require(self.window_tokens >= 2, "data.window_tokens", self.window_tokens, "100")
+        names, limit = self.components, self.max_papers_per_component
+        require(len(set(names)) == len(names), "data.components", names, "each name once")
+        require(limit is None or limit >= 1, "data.max_papers_per_component", limit, "none or at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +103,10 @@ class TrainConfig:
     """Training tokens; with it, the other lengths are None."""
     epochs: float | None = None
     """Passes over the selected train set; needs `data.sampling=epoch`, and the other lengths are None."""
-    tokens_per_parameter: float | None = None
+    tokens_per_parameter: float | None = field(default=None, metadata=LATE)
     """Training tokens as a multiple of the non-embedding parameters: 20 is D = 20 N of Hoffmann et al. 2022."""
     peak_lr: float = 2e-4
-    lr_at_width: int | None = None
+    lr_at_width: int | None = field(default=None, metadata=LATE)
     """The d_model that `peak_lr` is for: a model of width d has peak_lr * lr_at_width / d, as hidden matrices want it
     under Adam (Yang et al. 2022, arXiv 2203.03466, table 3). None: peak_lr at every width."""
     min_lr_ratio: float = 0.1
@@ -121,6 +122,19 @@ class TrainConfig:
     divergence_factor: float = 2.0
     """A logged loss above this multiple of its running mean ends the run as failed."""
 
+    def __post_init__(self) -> None:
+        names = ("steps", "tokens", "epochs", "tokens_per_parameter")
+        lengths = [getattr(self, name) for name in names]
+        given = [length for length in lengths if length is not None]
+        fields = ", ".join(f"train.{name}" for name in names)
+        require(len(given) == 1 and given[0] > 0, fields, lengths, "exactly one above 0 and the others none")
+        for name in ("batch_size", "peak_lr", "epsilon", "clip_norm"):
+            require(getattr(self, name) > 0, f"train.{name}", getattr(self, name), "a number above 0")
+        width = self.lr_at_width
+        require(width is None or width >= 1, "train.lr_at_width", width, "none, or a d_model such as 256")
+        require(self.warmup_steps >= 0, "train.warmup_steps", self.warmup_steps, "0 or more")
+        require(self.divergence_factor > 1, "train.divergence_factor", self.divergence_factor, "2.0")
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
@@ -130,6 +144,9 @@ class EvalConfig:
     seed: int = 0
     """Draws the evaluation windows: the same for every run, so that differences are paired."""
     split: Literal["validation", "test"] = "test"
+
+    def __post_init__(self) -> None:
+        require(self.windows_per_component >= 2, "eval.windows_per_component", self.windows_per_component, "1024")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,28 +173,44 @@ class ExecutionConfig:
     trackers: tuple[str, ...] = ("tensorboard",)
     """Accelerate trackers beside metrics.jsonl: tensorboard, wandb, mlflow, trackio."""
 
+    def __post_init__(self) -> None:
+        counts = (
+            "log_every_steps", "snapshot_every_steps", "keep_snapshots", "keep_evaluated_snapshots", "keep_checkpoints",
+        )  # fmt: skip
+        for name in counts:
+            require(getattr(self, name) >= 1, f"execution.{name}", getattr(self, name), "at least 1")
+        micro = self.micro_batch
+        require(micro is None or micro >= 1, "execution.micro_batch", micro, "none or at least 1")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """One training and its evaluation."""
 
-    study: str = "ergodic"
+    study: str
+    """The experiment that the run belongs to."""
     k: int = 1
     """Number of active components."""
     seed: int = 0
     """Weights, dropout, data order, and the component order when it is `rotate`."""
     data: DataConfig = field(default_factory=DataConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelConfig = field(default_factory=PythiaConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
 
     def __post_init__(self) -> None:
-        _validate(self)
+        """Each section has checked itself; here are the rules between them."""
+        require(self.k >= 1, "k", self.k, "a number of components from 1 up")
+        require(0 <= self.seed < _SEEDS, "seed", self.seed, "a whole number from 0 up, such as 0")
+        window, most = self.data.window_tokens, self.model.max_context_tokens
+        require(window <= most, "data.window_tokens", window, f"at most model.max_context_tokens = {most}")
+        epochs = self.train.epochs
+        require(epochs is None or self.data.sampling == "epoch", "train.epochs", epochs, "none, or data.sampling=epoch")
 
     def science(self) -> dict[str, Any]:
         """Every setting that changes the numbers, as JSON types. A path counts by its last two names, not its place."""
-        science = to_json(self)
+        science = _without_late(to_json(self), self)
         del science["execution"]
         data = science["data"]
         data["source"] = portable_name(self.data.source)
@@ -186,20 +219,12 @@ class RunConfig:
             del data["tokenizer"], data["max_papers_per_component"]
         else:
             del data["synthetic"]
-        # Where a setting has no say it is left out, so that a run from before there was that setting keeps its name.
-        if self.model.family == "pythia":
-            del science["model"]["activation"]
-        for name in ("tokens_per_parameter", "lr_at_width"):
-            if getattr(self.train, name) is None:
-                del science["train"][name]
         return science
 
     @property
     def run_id(self) -> str:
         """A readable name that ends in a hash of `science`; safe as a file name on every system."""
-        words = [self.study, Path(self.data.source).stem, self.model.size]
-        words += [self.model.activation] if self.model.family == "gpt" else []
-        words += [f"k{self.k}", f"s{self.seed}"]
+        words = [self.study, Path(self.data.source).stem, *self.model.words, f"k{self.k}", f"s{self.seed}"]
         words += ["-".join(self.data.components)] if self.data.components else []
         words += ["shuffle"] if self.data.shuffle_labels else []
         digest = hashlib.sha256(canonical_json(self.science()).encode()).hexdigest()
@@ -207,8 +232,20 @@ class RunConfig:
 
 
 def to_json(config: Any) -> dict[str, Any]:
-    """A config as nested dicts, lists and scalars, as `overrides.from_json` reads them."""
+    """A config as nested dicts, lists and scalars, as `settings.from_json` reads them."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def _without_late(values: dict[str, Any], config: Any) -> dict[str, Any]:
+    """The JSON of `config` without its late settings that are at their default."""
+    kept = {}
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            kept[item.name] = _without_late(values[item.name], value)
+        elif not item.metadata.get("late") or value != item.default:
+            kept[item.name] = values[item.name]
+    return kept
 
 
 def canonical_json(value: Any) -> str:
@@ -230,65 +267,3 @@ def is_path(name: str) -> bool:
 def file_name(word: str) -> str:
     """A word with everything but letters, digits, dot and underscore replaced, and no leading dot."""
     return re.sub(r"[^A-Za-z0-9._]+", "_", word).lstrip(".")[:60] or "_"
-
-
-def _validate(config: RunConfig) -> None:
-    data, train, execution = config.data, config.train, config.execution
-    _require(config.k >= 1, "k", config.k, "a number of components from 1 up")
-    _require(config.seed >= 0, "seed", config.seed, "a whole number from 0 up")
-    _require(data.window_tokens >= 2, "data.window_tokens", data.window_tokens, "100")
-    most = config.model.max_context_tokens
-    legal = f"at most model.max_context_tokens = {most}"
-    _require(data.window_tokens <= most, "data.window_tokens", data.window_tokens, legal)
-    names = data.components
-    _require(len(set(names)) == len(names), "data.components", names, "each name once")
-    limit = data.max_papers_per_component
-    _require(limit is None or limit >= 1, "data.max_papers_per_component", limit, "none or at least 1")
-    _validate_length(train)
-    _require(
-        train.epochs is None or data.sampling == "epoch", "train.epochs", train.epochs, "none, or data.sampling=epoch"
-    )
-    for name in ("batch_size", "peak_lr", "epsilon", "clip_norm"):
-        _require(getattr(train, name) > 0, f"train.{name}", getattr(train, name), "a number above 0")
-    width = train.lr_at_width
-    _require(width is None or width >= 1, "train.lr_at_width", width, "none, or a d_model such as 256")
-    _require(train.warmup_steps >= 0, "train.warmup_steps", train.warmup_steps, "0 or more")
-    _require(train.divergence_factor > 1, "train.divergence_factor", train.divergence_factor, "2.0")
-    model = config.model
-    _require(0 <= model.dropout < 1, "model.dropout", model.dropout, "0.1")
-    legal = f"gelu with model.size = {model.size}, or a gpt size such as model.size=gpt-10m"
-    _require(model.family == "gpt" or model.activation == "gelu", "model.activation", model.activation, legal)
-    windows = config.eval.windows_per_component
-    _require(windows >= 2, "eval.windows_per_component", windows, "1024")
-    for name in (
-        "log_every_steps",
-        "snapshot_every_steps",
-        "keep_snapshots",
-        "keep_evaluated_snapshots",
-        "keep_checkpoints",
-    ):
-        _require(getattr(execution, name) >= 1, f"execution.{name}", getattr(execution, name), "at least 1")
-    micro = execution.micro_batch
-    _require(micro is None or micro >= 1, "execution.micro_batch", micro, "none or at least 1")
-    synthetic = data.synthetic
-    for name in ("num_components", "num_states", "papers_per_component"):
-        _require(getattr(synthetic, name) >= 1, f"data.synthetic.{name}", getattr(synthetic, name), "1 or more")
-    _require(synthetic.num_symbols >= 2, "data.synthetic.num_symbols", synthetic.num_symbols, "32")
-    _require(0 <= synthetic.persistence < 1, "data.synthetic.persistence", synthetic.persistence, "0.5")
-    _require(synthetic.concentration > 0, "data.synthetic.concentration", synthetic.concentration, "1.0")
-
-
-def _validate_length(train: TrainConfig) -> None:
-    names = ("steps", "tokens", "epochs", "tokens_per_parameter")
-    given = [getattr(train, name) for name in names if getattr(train, name) is not None]
-    _require(
-        len(given) == 1 and given[0] > 0,
-        ", ".join(f"train.{name}" for name in names),
-        [getattr(train, name) for name in names],
-        "exactly one above 0 and the others none",
-    )
-
-
-def _require(holds: bool, name: str, value: Any, legal: str) -> None:
-    if not holds:
-        raise ValueError(f"{name} = {value!r} is not possible; use {legal}")

@@ -2,18 +2,21 @@
 
     python -m helpers verify --storage outputs
 
-Nothing is written. What may be absent by design cannot be missed: checkpoints, and all but the last snapshot of a run
-that is done, are thinned, and the tokens in scratch are unpacked when they are needed.
+Nothing is written. Figures, tables and reports have no hash: `analyse` makes them again from the results. What may be
+absent by design cannot be missed: checkpoints, and all but the last snapshot of a run that is done, are thinned, and
+the tokens in scratch are unpacked when they are needed.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from helpers.data.token_cache import MANIFEST, file_fault, flat_fault, read_manifest
+from helpers.data.flat_tokens import flat_fault
+from helpers.data.token_cache import MANIFEST, file_fault, read_manifest
 from helpers.runs.checkpoints import checkpoint_fault, read_snapshot, snapshots, weights_sha256
-from helpers.runs.metrics import check_metrics
+from helpers.runs.metrics import check_rows, measurements_path
 from helpers.runs.result_file import Result, read_result
 from helpers.seals import read_sealed
 from helpers.storage import Storage, is_marked, is_name
@@ -21,6 +24,7 @@ from helpers.storage import Storage, is_marked, is_name
 _FETCH = "delete it and fetch or run again: the cache is mended"
 _RUN = "run the same again: it is written anew"
 _GO_ON = "run the same again: it goes on from the checkpoint before it, or begins anew"
+_PREDICTION = "delete it: what was said of its held-out runs then counts for nothing"
 _TRAIN = (
     "delete it and the run's result, and run the same again: it is trained anew. The result itself does not need it"
 )
@@ -60,10 +64,14 @@ def verify_storage(root: str | Path) -> Verified:
     findings = [_look(root, _RUN, lambda: None if is_marked(root) else "has lost its marker")]
     for folder in _folders(root / "cache"):
         findings += _look_into(folder, _look_at_cache, storage)
-    results = sorted(path for path in storage.results().glob("*.jsonl") if not path.name.startswith("."))
-    findings += [_look(path, "delete it and " + _RUN, _result_fault, path) for path in results]
+    for path in _files(storage.results(), "*.jsonl"):
+        findings.append(_look(path, "delete it and " + _RUN, _result_fault, path))
     for folder in _folders(root / "runs"):
         findings += _look_into(folder, _look_at_run, storage)
+    for path in _files(storage.predictions(), "*.json"):
+        findings.append(_look(path, _PREDICTION, _prediction_fault, path))
+    for path in _files(root / "notebooks", "*.ipynb"):
+        findings.append(_look(path, "delete it: the result does not need it", _notebook_fault, path))
     return Verified(tuple(findings))
 
 
@@ -93,6 +101,11 @@ def _folders(place: Path) -> list[Path]:
     return sorted(path for path in place.glob("*") if path.is_dir() and is_name(path.name))
 
 
+def _files(folder: Path, pattern: str) -> list[Path]:
+    """The files of a kind. What begins with a dot is being written."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
 def _look_at_cache(storage: Storage, folder: Path) -> Iterator[Finding]:
     manifest = _look(folder / MANIFEST, _FETCH, _manifest_fault, storage, folder)
     yield manifest
@@ -117,6 +130,19 @@ def _result_fault(path: Path) -> str | None:
     return None if run_id == path.stem else f"is the result of run {run_id}"
 
 
+def _prediction_fault(path: Path) -> str | None:
+    read_sealed(path)
+    return None
+
+
+def _notebook_fault(path: Path) -> str | None:
+    try:
+        cells = json.loads(path.read_bytes())["cells"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return "was cut: it is not a whole notebook"
+    return None if isinstance(cells, list) else "was cut: it is not a whole notebook"
+
+
 def _look_at_run(storage: Storage, folder: Path) -> Iterator[Finding]:
     run_id = folder.name
     checkpoints = [storage.checkpoint(run_id, step) for step in storage.checkpoint_steps(run_id)]
@@ -126,7 +152,10 @@ def _look_at_run(storage: Storage, folder: Path) -> Iterator[Finding]:
         yield _look(path, _RUN, _record_fault, path, run_id)
     if checkpoints or kept:
         path = folder / "metrics.jsonl"
-        yield _look(path, _RUN if checkpoints else _TRAIN, check_metrics, path, run_id)
+        yield _look(path, _RUN if checkpoints else _TRAIN, _rows_fault, path, run_id)
+    path = measurements_path(storage, run_id)
+    if path.exists():
+        yield _look(path, _RUN if checkpoints else _TRAIN, _rows_fault, path, run_id)
     for path in checkpoints:
         yield _look(path, _GO_ON, _checkpoint_fault, path, run_id)
     if result is not None:
@@ -143,6 +172,11 @@ def _whole_result(path: Path) -> Result | None:
         return None if _result_fault(path) else read_result(path)
     except (OSError, ValueError):
         return None
+
+
+def _rows_fault(path: Path, run_id: str) -> str | None:
+    check_rows(path, run_id)
+    return None
 
 
 def _record_fault(path: Path, run_id: str) -> str | None:

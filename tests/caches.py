@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from helpers.data.token_cache import FlatTokens, PaperIndex
+from helpers.data.flat_tokens import FlatTokens
+from helpers.data.paper_index import PaperIndex
 
 
 @dataclass(frozen=True)

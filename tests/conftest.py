@@ -9,7 +9,7 @@ import dataclasses
 import pytest
 
 from helpers.config import RunConfig, SyntheticConfig
-from helpers.notebook.setup import quiet_libraries
+from helpers.environment import quiet_libraries
 from helpers.storage import Storage
 from helpers.studies import find_preset
 
@@ -27,4 +27,4 @@ def tiny_config() -> RunConfig:
     smoke = find_preset("ergodic", "smoke", overrides=["train.steps=5", "train.warmup_steps=1", "train.batch_size=8"])
     processes = SyntheticConfig(num_components=3, papers_per_component=4, paper_tokens=300)
     data = dataclasses.replace(smoke.config.data, synthetic=processes)
-    return dataclasses.replace(smoke.run(2, 0), data=data)
+    return dataclasses.replace(smoke.at(k=2, seed=0), data=data)

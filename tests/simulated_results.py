@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.config import DataConfig, ModelConfig, RunConfig, SyntheticConfig, TrainConfig, to_json
+from helpers.config import DataConfig, RunConfig, SyntheticConfig, TrainConfig, to_json
+from helpers.model_config import PythiaConfig
 from helpers.runs.result_file import SCHEMA, Result, write_result
 from helpers.storage import Storage
 
@@ -20,7 +21,9 @@ def run_config(k: int, seed: int, **data: object) -> RunConfig:
     """A small synthetic run; `data` are fields of DataConfig."""
     train = TrainConfig(batch_size=64, steps=STEPS, warmup_steps=50)
     data_config = DataConfig(synthetic=SyntheticConfig(), **data)
-    return RunConfig(k=k, seed=seed, data=data_config, model=ModelConfig(size="tiny", dropout=0.0), train=train)
+    return RunConfig(
+        study="ergodic", k=k, seed=seed, data=data_config, model=PythiaConfig(size="tiny", dropout=0.0), train=train
+    )
 
 
 def flat_curves(levels: dict[str, float]) -> dict[str, np.ndarray]:
@@ -49,7 +52,9 @@ def write_run(
     # An earlier snapshot, with values that no table may use.
     early = [row | {"step": 100, "xe": 99.0} for row in rows], [summary | {"step": 100, "xe": 99.0}]
     run = run_line(config, {name: unique_tokens_each for name in curves})
-    return write_result(storage.result(config.run_id), Result(run, early[0] + rows, [*early[1], summary]))
+    return write_result(
+        storage.result(config.run_id), Result(run=run, rows=early[0] + rows, summaries=[*early[1], summary])
+    )
 
 
 def simulate_grid(

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from helpers.config import RunConfig
-from helpers.data.fetch_arxiv import cache_id
-from helpers.data.window_order import training_tokens
-from helpers.models.shapes import count_non_embedding, count_parameters, flops_per_token
+from helpers.data.cache_id import cache_id
+from helpers.models.families import count_non_embedding, count_parameters, flops_per_token
+from helpers.runs.length import training_tokens
 from helpers.runs.result_file import Result, write_result
 from helpers.storage import Storage
 from tests.simulated_results import run_line
@@ -56,4 +56,6 @@ def write_one(storage: Storage, config: RunConfig, xe: float, started: datetime.
     row |= {"by_paper": {"paper_id": ["p"], "windows": [64], "xe": [xe]}}
     row |= dict.fromkeys(("bayes_xe", "bayes_xe_by_position", "bayes_known_xe", "bayes_known_xe_by_position"))
     summary = {"kind": "summary", "step": 9, "xe": xe, "ppl": float(np.exp(xe)), "bayes_xe": None}
-    write_result(storage.result(config.run_id), Result(line, [row], [summary | {"bayes_known_xe": None}]))
+    write_result(
+        storage.result(config.run_id), Result(run=line, rows=[row], summaries=[summary | {"bayes_known_xe": None}])
+    )

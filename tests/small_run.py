@@ -17,7 +17,7 @@ OVERRIDES = (
     "execution.log_every_steps=5", "execution.checkpoint_every_minutes=0", "execution.trackers=",
     "execution.snapshot_every_steps=20",
 )  # fmt: skip
-CONFIG = apply_overrides(RunConfig(k=2, seed=1), OVERRIDES)
+CONFIG = apply_overrides(RunConfig(study="ergodic", k=2, seed=1), OVERRIDES)
 
 
 class Interrupted(Exception):
@@ -42,7 +42,7 @@ def numbers(storage: Storage, config: RunConfig = CONFIG) -> dict:
     metrics = read_metrics(storage.run(config.run_id) / "metrics.jsonl")
     return {
         "weights": result.run["weights_sha256"],
-        "xe": result.xe,
+        "xe": result.rows_of("xe"),
         "summaries": result.summaries,
         "metrics": [{key: row[key] for key in ("step", "tokens", "loss", "lr", "grad_norm")} for row in metrics],
     }

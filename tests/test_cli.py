@@ -7,10 +7,16 @@ from pathlib import Path
 import pytest
 
 from helpers.__main__ import COMMANDS, main
-from helpers.grid.notebook_job import ROOT, Children
-from helpers.notebook.setup import REPOSITORY, set_repository
-from helpers.studies import STUDIES
+from helpers.config import to_json
+from helpers.data.fetch_arxiv import ensure_cache
+from helpers.grid.notebook_job import Children
+from helpers.repository import REPOSITORY, ROOT, set_repository
+from helpers.runs.config_file import config_path
+from helpers.seals import publish_sealed
+from helpers.storage import Storage
+from helpers.studies import STUDIES, find_preset
 from helpers.training import train_single_k
+from tests.simulated_results import simulate_grid
 
 TINY = [f"--set={field}" for field in ("train.steps=3", "train.warmup_steps=1", "eval.windows_per_component=2")]
 
@@ -24,7 +30,7 @@ def test_help_names_every_command_and_preset(capsys):
         main(["--help"])
     assert end.value.code == 0
     text = capsys.readouterr().out
-    for name in [*COMMANDS, *(preset for study in STUDIES.values() for preset in study.PRESETS)]:
+    for name in [*COMMANDS, *(preset for study in STUDIES for preset in study.presets)]:
         assert name in text
 
 
@@ -36,13 +42,26 @@ def test_help_names_every_command_and_preset(capsys):
         (["plan", "--set", "train.stepz=5"], "unknown field 'stepz'"),
         (["plan", "--set", "train.steps=many"], "expected a whole number or none"),
         (["plan", "--set", "train.steps"], "has no '='"),
-        (["train", "--k", "0"], "k = 0 is not possible"),
+        (["train", "--set", "k=0"], "k = 0 is not possible"),
         (["plan", "--shard", "3/2"], "shard = '3/2' is not possible; use i/n"),
         (["plan", "--preset", "smoke", "--shard", "1/9"], "the grid has 5 runs"),
         (["grid", "--shard", "half"], "shard = 'half' is not possible"),
         (["grid", "--workers", "0"], "workers = 0 is not possible"),
         (["eval", "--run", "../../etc"], "is not a name of a run"),
-        (["train", "--preset", "smoke", "--k", "12"], "k = 12"),
+        (["train", "--preset", "smoke", "--set", "k=12"], "k = 12"),
+        (
+            ["train", "--preset", "smoke"],
+            "5 runs of the grid are chosen; one is trained: add --only k=1, or give --run",
+        ),
+        (["train", "--run", "no-such-run"], "is neither planned in"),
+        (["plan", "--only", "k=5"], "k is one of 1, 2, 4, 8, 11 in this preset"),
+        (["plan", "--anchors-only"], "--anchors-only is not possible: this preset holds no runs out"),
+        (
+            ["plan", "--study", "activation", "--preset", "smoke", "--seed-deviation", "0.1"],
+            "--seed-deviation is not possible",
+        ),
+        (["status", "--interval", "0"], "interval = 0 is not possible"),
+        (["analyse"], "no result of study 'ergodic'"),
         (["analyse", "--study", "nothing"], "the studies are ergodic"),
         (["repository", "no-slash"], "is not of the form owner/name"),
     ],
@@ -92,7 +111,7 @@ def test_plan_of_a_shard_lists_its_runs(tmp_path, capsys):
 
 def test_train_and_eval_end_with_0_and_name_the_result(tmp_path, capsys):
     storage = ["--storage", str(tmp_path)]
-    assert main(["train", "--preset", "smoke", "--k", "2", *TINY, *storage]) == 0
+    assert main(["train", "--preset", "smoke", "--only", "k=2", *TINY, *storage]) == 0
     path = Path(capsys.readouterr().out.splitlines()[-1])
     assert path.exists()
     assert main(["eval", "--run", path.stem, *storage]) == 0
@@ -109,27 +128,27 @@ def test_fetch_builds_the_cache_that_plan_then_reads(tmp_path, capsys):
 
 def test_a_divergence_ends_with_1_and_one_line(tmp_path, capsys):
     arguments = ["--set", "train.peak_lr=1e9", "--set", "execution.log_every_steps=1", "--storage", str(tmp_path)]
-    assert main(["train", "--preset", "smoke", "--k", "1", *arguments]) == 1
+    assert main(["train", "--preset", "smoke", "--only", "k=1", *arguments]) == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
 
 
 @pytest.mark.parametrize("error, code", [(OSError(28, "No space left on device"), 1), (KeyboardInterrupt(), 1)])
 def test_failures_of_the_machine_end_with_1(error, code, tmp_path, monkeypatch, capsys):
-    def fail(*_):
+    def fail(*_, **__):
         raise error
 
     monkeypatch.setattr(train_single_k, "train_single_k", fail)
-    assert main(["train", "--storage", str(tmp_path)]) == code
+    assert main(["train", "--preset", "smoke", "--only=k=1", "--storage", str(tmp_path)]) == code
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_an_unforeseen_error_keeps_its_traceback(tmp_path, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise RuntimeError("a fault of a library")
 
     monkeypatch.setattr(train_single_k, "train_single_k", fail)
     with pytest.raises(RuntimeError, match="a fault of a library"):
-        main(["train", "--storage", str(tmp_path)])
+        main(["train", "--preset", "smoke", "--only=k=1", "--storage", str(tmp_path)])
 
 
 def test_a_failed_run_makes_the_grid_end_with_1(tmp_path, monkeypatch, capsys):
@@ -139,17 +158,27 @@ def test_a_failed_run_makes_the_grid_end_with_1(tmp_path, monkeypatch, capsys):
     assert "the card fell off the bus" in output and "0 done, 5 failed, 0 left" in output
 
 
-def test_analysis_without_results_ends_with_1_and_says_why(tmp_path):
-    ended = run("analyse", "--storage", str(tmp_path))
-    assert ended.returncode == 1
-    assert "no result of study 'ergodic'" in ended.stderr
+@pytest.mark.parametrize(
+    "arguments, code, message",
+    [
+        (["status", "--interval", "0"], 2, "interval = 0 is not possible"),
+        (["train", "--preset", "smoke"], 2, "5 runs of the grid are chosen"),
+        (["analyse"], 2, "no result of study 'ergodic'"),
+        (["eval", "--run", "x"], 2, "run = 'x' is not planned in"),
+    ],
+)
+def test_exit_codes_are_those_of_the_process(arguments, code, message, tmp_path):
+    """Through `python -m helpers`, where the module that raises is named __main__."""
+    ended = run(*arguments, "--storage", str(tmp_path))
+    assert (ended.returncode, "Traceback" in ended.stderr) == (code, False), ended.stderr
+    assert message in ended.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("address", ["git@github.com:some-one/a.project.git", "https://github.com/some-one/a.project"])
 def test_repository_is_set_everywhere_from_the_remote(address, tmp_path):
-    (tmp_path / "helpers/notebook").mkdir(parents=True)
+    (tmp_path / "helpers").mkdir()
     places = {
-        "helpers/notebook/setup.py": 'REPOSITORY = "OWNER/NAME"\n',
+        "helpers/repository.py": 'REPOSITORY = "OWNER/NAME"\n',
         "README.md": "https://colab.research.google.com/github/OWNER/NAME/blob/main/a.ipynb, not OWNER/NAME alone",
         "a.ipynb": "git clone https://github.com/OWNER/NAME and https://github.com/OWNER/NAMESAKE",
     }
@@ -160,7 +189,7 @@ def test_repository_is_set_everywhere_from_the_remote(address, tmp_path):
         set_repository(root=tmp_path)
     subprocess.run(["git", "-C", str(tmp_path), "remote", "add", "origin", address], check=True)
     assert len(set_repository(root=tmp_path)) == 3
-    assert (tmp_path / "helpers/notebook/setup.py").read_text() == 'REPOSITORY = "some-one/a.project"\n'
+    assert (tmp_path / "helpers/repository.py").read_text() == 'REPOSITORY = "some-one/a.project"\n'
     assert "github/some-one/a.project/blob" in (tmp_path / "README.md").read_text()
     assert "not OWNER/NAME alone" in (tmp_path / "README.md").read_text()
     assert (tmp_path / "a.ipynb").read_text().endswith("github.com/OWNER/NAMESAKE")
@@ -172,9 +201,39 @@ def test_repository_is_a_name_of_the_right_form():
     assert REPOSITORY.count("/") == 1
 
 
-def test_a_part_of_a_preset_is_chosen_by_k_and_seed(tmp_path, capsys):
-    arguments = ["plan", "--preset", "smoke", "--ks", "2", "8", "--seeds", "3", "4", "--no-measure"]
+def test_a_part_of_a_preset_is_chosen_by_its_axes(tmp_path, capsys):
+    arguments = ["plan", "--preset", "demo", "--only", "k=2,8", "--only", "seed=1", "--no-measure"]
     assert main([*arguments, "--storage", str(tmp_path)]) == 0
-    printed = capsys.readouterr().out
-    rows = [line.split()[:3] for line in printed.splitlines() if line.startswith("grid")]
-    assert rows == [["grid", k, seed] for k in ("2", "8") for seed in ("3", "4")]
+    rows = [line.split()[:3] for line in capsys.readouterr().out.splitlines() if line.startswith("grid")]
+    assert rows == [["grid", "2", "1"], ["grid", "8", "1"]]
+
+
+def test_a_run_is_trained_by_its_name_from_the_preset_or_from_where_it_is_planned(tmp_path, capsys):
+    storage = Storage.at(tmp_path)
+    tiny = find_preset("ergodic", "smoke", overrides=[field.removeprefix("--set=") for field in TINY])
+    config = tiny.at(k=2, seed=0)
+    where = ["--storage", str(tmp_path)]
+    assert main(["train", "--preset", "smoke", "--run", config.run_id, *TINY, *where]) == 0
+    assert storage.result(config.run_id).exists()
+    planned = tiny.at(k=1, seed=8)  # of no preset's grid
+    publish_sealed(config_path(storage, planned.run_id), {"config": to_json(planned)})
+    assert main(["train", "--run", planned.run_id, "--set", "execution.log_every_steps=1", *where]) == 0
+    assert storage.result(planned.run_id).exists()
+    capsys.readouterr()
+    assert main(["train", "--run", planned.run_id, "--set", "train.steps=4", *where]) == 2
+    assert "--set changes what run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["plan", "--no-measure"], ["status"]])
+def test_looking_loads_no_library_that_takes_seconds(command, tmp_path):
+    """Not on a fresh storage, and not on one with a cache and results."""
+    storage = Storage.at(tmp_path)
+    simulate_grid(storage, ks=(1, 2), seeds=(0,))
+    ensure_cache(find_preset("ergodic", "demo").config.data, storage, report=lambda text: None)
+    code = (
+        "import sys; from helpers.__main__ import main; "
+        f"assert main([*{command!r}, '--storage', {str(tmp_path)!r}]) == 0; "
+        "assert not {'torch', 'transformers', 'pandas', 'scipy', 'datasets', 'papermill'} & sys.modules.keys()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr

@@ -1,28 +1,27 @@
 """What runs share that may be averaged: their condition, its readable name, and conditions that differ in one setting.
 
-A condition is a run's science without K, seed, components and shuffled labels, which are what a grid varies: other
-sizes, sources, lengths or allocations are other conditions.
+A condition is a run's science without what its study varies, such as K and seed: other sources, lengths or batches are
+other conditions.
 """
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from helpers.config import RunConfig, canonical_json, file_name
 
-Condition = dict[str, Any]
+Settings = dict[str, Any]
 """Settings as nested JSON."""
-_VARIED = ("study", "k", "seed", "data.components", "data.shuffle_labels")
 
 
-def condition_of(config: RunConfig) -> Condition:
-    """The science that all runs of one grid share."""
-    return without(config.science(), *_VARIED)
+def shared_settings(config: RunConfig, varied: Iterable[str]) -> Settings:
+    """The science that all runs of one grid share; `varied` are the settings that its study varies."""
+    return without(config.science(), *varied)
 
 
-def without(condition: Condition, *settings: str) -> Condition:
+def without(condition: Settings, *settings: str) -> Settings:
     """The same settings without some of them, such as `model.size`."""
     rest = copy.deepcopy(condition)
     for setting in settings:
@@ -34,7 +33,7 @@ def without(condition: Condition, *settings: str) -> Condition:
     return rest
 
 
-def condition_names(conditions: Sequence[Condition]) -> list[str]:
+def condition_names(conditions: Sequence[Settings]) -> list[str]:
     """A name for each condition; those that would read alike also name the settings in which they differ."""
     keys = [canonical_json(condition) for condition in conditions]
     distinct = dict(zip(keys, conditions, strict=True))
@@ -52,13 +51,10 @@ def condition_file_name(name: str) -> str:
     return "-".join(re.sub(r"_+", "_", file_name(part)) for part in name.split(", "))
 
 
-def _label(condition: Condition) -> str:
+def _label(condition: Settings) -> str:
     data, train = condition["data"], condition["train"]
-    words = [
-        Path(data["source"]).stem,
-        condition["model"]["size"],
-        f"{data['allocation'].replace('_', ' ')} allocation",
-    ]
+    words = [Path(data["source"]).stem, *([condition["model"]["size"]] if "size" in condition["model"] else [])]
+    words.append(f"{data['allocation'].replace('_', ' ')} allocation")
     return ", ".join([*words, f"{data['sampling']} sampling", _length(train, data["window_tokens"])])
 
 

@@ -5,8 +5,8 @@ Every text of a block is plain: it is escaped where it is rendered, so that no n
 
 import base64
 import html
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -76,7 +76,7 @@ class Table:
 
     frame: pd.DataFrame
     caption: str
-    headings: Mapping[str, str] = field(default_factory=lambda: tables.HEADINGS)
+    headings: tables.Headings
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
-"""The tables: XE for each K (Table 1), each component, baselines, the shuffle control, and what is missing.
+"""Tables as files: CSV (all digits), Markdown and LaTeX, with headings in words and a note that says what they hold.
 
-Every table is made for one condition, states the runs that each row rests on, and is published as CSV (all digits,
-all conditions, a column names them), as Markdown and as LaTeX (a part for each condition, mean ± sigma over seeds).
+A column has a name in code and a heading for readers; `<name>_sigma` beside `<name>` is shown as `mean ± sigma`.
 """
 
 import html
@@ -13,149 +12,33 @@ import numpy as np
 import pandas as pd
 
 from helpers.analysis import latex
-from helpers.analysis.results import BASELINE, CONTROL, GRID, Results
 from helpers.storage import Storage, publish_text
-from helpers.studies.ergodic.contrasts import by_seed, over_seeds, with_k1
 
-HEADINGS = {
-    "condition": "condition",
-    "component": "component",
-    "components": "components",
-    "k": "K",
-    "ks": "K",
-    "seed": "seed",
-    "role": "role",
-    "run_id": "run",
-    "size": "model size",
-    "part": "part",
-    "reason": "missing because",
-    "model": "covariates",
-    "device": "device",
-    "precision": "precision",
-    "git_revision": "git revision",
-    "versions": "versions",
-    "num_runs": "runs",
-    "num_seeds": "seeds",
-    "num_pairs": "pairs",
-    "num_same": "pairs (same)",
-    "xe": "XE (nats/token)",
-    "ppl": "ppl",
-    "xe_grid": "XE of the grid",
-    "se": "SE within a run",
-    "bayes_xe": "Bayes XE",
-    "gap": "XE - Bayes XE",
-    "dxe": "ΔXE (nats/token)",
-    "value": "ΔXE (nats/token)",
-    "bayes_dxe": "Bayes ΔXE",
-    "dxe_same": "ΔXE, same components",
-    "bayes_dxe_same": "Bayes ΔXE, same components",
-    "excess": "ΔXE - Bayes ΔXE",
-    "excess_low": "95 % from (t)",
-    "excess_high": "to (t)",
-    "bound": "ln K / T",
-    "low": "95 % from",
-    "high": "to",
-    "bootstrap_low": "bootstrap from",
-    "bootstrap_high": "bootstrap to",
-    "area": "area (nats/window)",
-    "bayes_area": "Bayes area",
-    "ln_k": "ln K",
-    "identified_at": "identified at (tokens)",
-    "identified_by": "by curve",
-    "p_value": "p",
-    "p_holm": "p (Holm)",
-    "p_bh": "p (Benjamini-Hochberg)",
-    "log2_k": "a doubling of K (nats/token)",
-    "log2_repetition": "a doubling of repetition (nats/token)",
-    "condition_number": "condition number",
-    "tokens_seen": "tokens",
-    "unique_tokens": "unique tokens",
-    "repetition": "times each",
-    "params_non_embedding": "non-embedding parameters",
-    "grid_cells": "grid",
-    "alone": "on one component",
-    "control": "control",
-    "times_each_token": "times each token",
-    "measured": "measured",
-    "rate": "rate",
-}
-"""What a reader sees of a column of the analysis."""
+Headings = Mapping[str, str]
+"""What a reader sees of a column."""
 _WHOLE = ("tokens_seen", "unique_tokens", "params_non_embedding", "identified_at")
 _SHORT = {"ppl": 3, "repetition": 2}
 _TWO_DIGITS = ("p_value", "p_holm", "p_bh", "condition_number")
 
 
-def table_1(results: Results, condition: str) -> pd.DataFrame:
-    """One row a K: XE and ppl, mean and sigma over seeds, beside exact Bayes XE and both differences from K = 1."""
-    cells = by_seed(results, condition)
-    table = over_seeds(cells[cells["role"] == GRID])
-    table["gap"] = table["xe"] - table["bayes_xe"]
-    return table[
-        [
-            "k", "num_runs", "num_seeds", "xe", "xe_sigma", "ppl", "ppl_sigma", "bayes_xe", "gap", "num_pairs", "dxe",
-            "dxe_sigma", "bayes_dxe", "num_same", "dxe_same", "dxe_same_sigma", "bayes_dxe_same", "bound",
-            "tokens_seen", "unique_tokens", "repetition",
-        ]
-    ]  # fmt: skip
+def save_table(
+    storage: Storage, name: str, title: str, tables: Mapping[str, pd.DataFrame], note: str, headings: Headings
+) -> list[Path]:
+    """Publish one table of each condition; returns the paths.
 
-
-def per_component(results: Results, condition: str) -> pd.DataFrame:
-    """One row a component and K of the grid; `se` is the mean over runs of the standard error clustered by paper."""
-    groups = with_k1(results, condition, GRID).groupby(["component", "k"])
-    table = groups[["xe", "ppl", "se", "bayes_xe", "dxe_same", "unique_tokens"]].mean()
-    table["xe_sigma"] = groups["xe"].std(ddof=1)
-    table["num_runs"], table["num_same"] = groups["run_id"].nunique(), groups["dxe_same"].count()
-    order = ["component", "k", "num_runs", "xe", "xe_sigma", "ppl", "se", "bayes_xe", "num_same", "dxe_same"]
-    return table.reset_index()[[*order, "unique_tokens"]]
-
-
-def baselines(results: Results, condition: str) -> pd.DataFrame:
-    """One row a component: XE_1(component) of runs that were trained on it alone by name, mean and sigma over seeds."""
-    runs, rows = results.of(condition, BASELINE)
-    groups = rows.groupby("component")
-    table = groups[["xe", "ppl", "se", "bayes_xe", "unique_tokens"]].mean()
-    table["xe_sigma"], table["num_runs"] = groups["xe"].std(ddof=1), groups["run_id"].nunique()
-    repetition = runs.assign(component=runs["components"].str[0]).groupby("component")["repetition"].mean()
-    order = ["component", "num_runs", "xe", "xe_sigma", "ppl", "se", "bayes_xe", "unique_tokens", "repetition"]
-    return table.join(repetition).reset_index()[order]
-
-
-def control(results: Results, condition: str) -> pd.DataFrame:
-    """One row a K of the runs with shuffled labels: their XE and dXE, and the XE of the grid at the same seeds."""
-    cells = by_seed(results, condition)
-    shuffled, grid = (cells[cells["role"] == role] for role in (CONTROL, GRID))
-    beside = shuffled[["k", "seed"]].merge(grid[["k", "seed", "xe"]], how="left").groupby("k")["xe"].mean()
-    table = over_seeds(shuffled).set_index("k").join(beside.rename("xe_grid")).reset_index()
-    order = ["k", "num_runs", "xe", "xe_sigma", "xe_grid", "num_pairs", "dxe", "dxe_sigma", "num_same", "dxe_same"]
-    return table[[*order, "dxe_same_sigma", "unique_tokens", "repetition"]]
-
-
-def missing(results: Results, condition: str) -> pd.DataFrame:
-    """The cells of the grid without a result: one row a K and seed."""
-    cells = by_seed(results, condition)
-    return cells.loc[cells["num_runs"] == 0, ["k", "seed"]].reset_index(drop=True)
-
-
-def list_runs(results: Results, condition: str) -> pd.DataFrame:
-    """One row a run of the condition: what it was trained on, and its XE."""
-    runs = results.runs_of(condition)
-    names = ["run_id", "role", "k", "seed", "components", "xe", "ppl", "tokens_seen", "unique_tokens", "repetition"]
-    return runs[[*names, "device"]].assign(components=runs["components"].map(" ".join)).reset_index(drop=True)
-
-
-def save_table(storage: Storage, name: str, title: str, tables: dict[str, pd.DataFrame], note: str) -> list[Path]:
-    """Publish one table of each condition as `tables/<name>.csv`, `.md` and `.tex`; returns the paths."""
+    `tables/<name>.csv` has a column that names the condition, `.md` and `.tex` a part for each.
+    """
     together = pd.concat([table.assign(condition=condition) for condition, table in tables.items()])
     together.insert(0, "condition", together.pop("condition"))
-    sections = [f"## {escaped(condition)}\n\n{markdown(table)}" for condition, table in tables.items()]
+    sections = [f"## {escaped(condition)}\n\n{markdown(table, headings)}" for condition, table in tables.items()]
     text = "\n\n".join([f"# {title}", note, *sections]) + "\n"
-    parts = [latex.booktabs(*cells(table, str), f"{title}: {condition}") for condition, table in tables.items()]
+    parts = [latex.booktabs(*cells(table, str, headings), f"{title}: {name}") for name, table in tables.items()]
     csv = publish_text(storage.table(f"{name}.csv"), together.to_csv(index=False, lineterminator="\n"))
     tex = publish_text(storage.table(f"{name}.tex"), "\n".join(parts))
     return [csv, publish_text(storage.table(f"{name}.md"), text), tex]
 
 
-def markdown(table: pd.DataFrame, headings: Mapping[str, str] = HEADINGS) -> str:
+def markdown(table: pd.DataFrame, headings: Headings) -> str:
     """A Markdown table: readable headings, `mean ± sigma` in one column, `-` where there is no number."""
     if table.empty:
         return "None."
@@ -165,7 +48,7 @@ def markdown(table: pd.DataFrame, headings: Mapping[str, str] = HEADINGS) -> str
 
 
 def cells(
-    table: pd.DataFrame, escape: Callable[[str], str], headings: Mapping[str, str] = HEADINGS
+    table: pd.DataFrame, escape: Callable[[str], str], headings: Headings
 ) -> tuple[list[str], list[list[str]], list[bool]]:
     """Headings, formatted rows (text through `escape`), and which columns hold text.
 

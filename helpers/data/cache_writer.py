@@ -7,10 +7,9 @@ built in memory, about 50 MB, and lands in storage as one finished file: Drive l
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +18,8 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from helpers.config import canonical_json
+from helpers.data.new_cache import Batch, NewCache, SplitPapers, token_dtype
 from helpers.data.token_cache import INDEX, MANIFEST, SCHEMA, TOKENIZER
-from helpers.data.tokenizers import PaperTokenizer, token_dtype
 from helpers.seals import publish_sealed
 from helpers.storage import Storage, file_sha256, publish, write_verified
 
@@ -34,47 +33,6 @@ _PARQUET = {
     "use_dictionary": ["category"],
     "write_page_checksum": True,
 }
-
-
-class Batch(NamedTuple):
-    """Some papers of one split, in order."""
-
-    paper_ids: list[str]
-    categories: list[str]
-    tokens: list[np.ndarray]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SplitPapers:
-    """The papers of one split, ready to be written."""
-
-    num_papers: int
-    """As they are read; packed into longer ones, fewer are written."""
-    read: Callable[[range], Iterator[Batch]]
-    """The tokenised papers of a range of rows, the same at every call."""
-    part_papers: int | None = None
-    """A part holds at most so many; None: PART_PAPERS."""
-    num_chars: np.ndarray | None = None
-    """int64 [N], where papers may be long: a part ends before it holds more than PART_CHARS."""
-    drops: Mapping[str, int] = field(default_factory=dict)
-    """Papers of the source that were left out, by reason."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewCache:
-    """Everything a cache will hold."""
-
-    origin: str
-    """Where the papers came from, in words."""
-    content_sha256: str
-    """Names the content; parts that an earlier build made of other content are written again."""
-    vocab_size: int
-    bos_id: int
-    components: tuple[str, ...]
-    splits: Mapping[str, SplitPapers]
-    tokenizer: PaperTokenizer | None = None
-    processes_sha256: str | None = None
-    """Of the synthetic source's processes."""
 
 
 def write_cache(storage: Storage, cache_id: str, request: dict[str, Any], new: NewCache) -> None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from helpers.data.sources.papers import PaperSplit
-from helpers.data.token_cache import SPLITS
+from helpers.config import SPLITS
+from helpers.data.papers import PaperSplit
 
 _BATCH_PAPERS = 64
 _HELD_OUT_FIRST = ("test", "validation", "train")

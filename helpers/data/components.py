@@ -6,12 +6,12 @@ between K is not a difference in the amount of text; `full` gives every paper of
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from helpers.config import ARXIV_COMPONENTS, RunConfig
+from helpers.config import ARXIV_COMPONENTS, DataConfig, RunConfig
 from helpers.counter_rng import Stream, permutation, salt_of
 from helpers.data.token_cache import TokenCache
 
@@ -74,47 +74,53 @@ class JoinedPools:
 
 def select(config: RunConfig, cache: TokenCache) -> Selection:
     """The train papers of a run. ValueError for more components than there are, or one with no paper long enough."""
-    index = cache.index("train")
-    pools = component_pools(config, cache, "train", seed=config.seed)
+    data, index = config.data, cache.index("train")
+    pools = component_pools(data, cache, "train", seed=config.seed)
     active = active_components(config, {name: pool.num_tokens for name, pool in pools.items()})
-    if config.data.allocation == "constant_unique":
-        smallest = min(pool.num_tokens for pool in pools.values())
+    chosen = windows_of(data, cache, "train", active, seed=config.seed)
+    if data.allocation == "constant_unique":
+        smallest = min(pool.num_tokens for pool in pools.values() if pool.num_tokens)
         share, rest = divmod(smallest, len(active))
-        quotas = [share + (position < rest) for position in range(len(active))]
         chosen = [
-            take(pools[name], quota, config.data.window_tokens, seed=config.seed, component=name)
-            for name, quota in zip(active, quotas, strict=True)
+            take(pools[name], share + (position < rest), data.window_tokens, seed=config.seed, component=name)
+            for position, name in enumerate(active)
         ]
-    else:
-        chosen = [pools[name] for name in active]
-    labels = component_labels(config, cache, "train", seed=config.seed)
-    short = index.num_tokens < config.data.window_tokens
+    labels = component_labels(data, cache, "train", seed=config.seed)
+    short = index.num_tokens < data.window_tokens
     is_active = np.isin(labels, [cache.components.index(name) for name in active])
     return Selection(components=active, pools=tuple(chosen), excluded_papers=int((short & is_active).sum()))
 
 
-def component_labels(config: RunConfig, cache: TokenCache, split: str, *, seed: int) -> np.ndarray:
+def component_labels(data: DataConfig, cache: TokenCache, split: str, *, seed: int) -> np.ndarray:
     """The component [N] of each paper of a split; under `shuffle_labels` permuted over papers, pool sizes kept."""
     labels = cache.index(split).component
-    return labels[permutation(seed, Stream.SHUFFLE, len(labels))] if config.data.shuffle_labels else labels
+    return labels[permutation(seed, Stream.SHUFFLE, len(labels))] if data.shuffle_labels else labels
 
 
-def component_pools(config: RunConfig, cache: TokenCache, split: str, *, seed: int) -> dict[str, Pool]:
-    """The papers of every component of a split that are at least a window long; ValueError if one has none."""
+def component_pools(data: DataConfig, cache: TokenCache, split: str, *, seed: int) -> dict[str, Pool]:
+    """The papers of every component of a split that are at least a window long; a component may have none."""
     index = cache.index(split)
-    labels = component_labels(config, cache, split, seed=seed)
-    window = config.data.window_tokens
+    labels = component_labels(data, cache, split, seed=seed)
     pools = {}
     for number, name in enumerate(cache.components):
-        rows = np.flatnonzero((labels == number) & (index.num_tokens >= window))
-        if not len(rows):
-            longest = int(index.num_tokens[labels == number].max(initial=0))
-            raise ValueError(
-                f"component {name!r} has no {split} paper of data.window_tokens = {window} tokens or more "
-                f"(its longest has {longest}); use a smaller window or other papers"
-            )
+        rows = np.flatnonzero((labels == number) & (index.num_tokens >= data.window_tokens))
         pools[name] = Pool(paper=rows, length=index.num_tokens[rows])
     return pools
+
+
+def windows_of(data: DataConfig, cache: TokenCache, split: str, components: Iterable[str], *, seed: int) -> list[Pool]:
+    """The pools of components that a run needs. ValueError if one of them holds no window in the split."""
+    pools = component_pools(data, cache, split, seed=seed)
+    for name in components:
+        if not len(pools[name].paper):
+            labels = component_labels(data, cache, split, seed=seed)
+            lengths = cache.index(split).num_tokens[labels == cache.components.index(name)]
+            raise ValueError(
+                f"component {name!r} has no {split} paper of data.window_tokens = {data.window_tokens} tokens or more "
+                f"(its longest has {int(lengths.max(initial=0))}); use a smaller window, longer papers of it, or "
+                "data.components without it"
+            )
+    return [pools[name] for name in components]
 
 
 def active_components(config: RunConfig, num_tokens: dict[str, int]) -> tuple[str, ...]:

@@ -13,9 +13,7 @@ import hashlib
 
 import numpy as np
 
-from helpers.config import SyntheticConfig
-
-_SPLITS = ("train", "validation", "test")
+from helpers.config import SPLITS, SyntheticConfig
 
 
 def component_names(config: SyntheticConfig) -> tuple[str, ...]:
@@ -72,7 +70,7 @@ def stationary(tensor_XSS: np.ndarray) -> np.ndarray:
 def sample_papers(config: SyntheticConfig, split: str, component: int) -> np.ndarray:
     """Papers [papers, paper_tokens] (uint16) of one component; validation and test have a quarter as many as train."""
     num_papers = config.papers_per_component if split == "train" else -(-config.papers_per_component // 4)
-    stream = 1 + len(_SPLITS) * component + _SPLITS.index(split)
+    stream = 1 + len(SPLITS) * component + SPLITS.index(split)
     rng = np.random.Generator(np.random.Philox(key=[config.seed, 2**32 + stream]))
     return sample(processes(config)[component], num_papers, config.paper_tokens, rng).astype(np.uint16)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from helpers.data.cache_writer import Batch, SplitPapers
+from helpers.data.new_cache import Batch, SplitPapers
 
 # Short enough that evaluation on a small test split has papers to cluster by, long enough for a small index.
 PAPER_TOKENS = 2_048

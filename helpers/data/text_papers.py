@@ -3,40 +3,43 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import datasets
 import numpy as np
 
-from helpers.config import ARXIV_COMPONENTS, DataConfig
-from helpers.data.cache_writer import Batch, NewCache, SplitPapers
+from helpers.config import ARXIV_COMPONENTS, SPLITS, DataConfig
 from helpers.data.cleaning import KeptPapers, clean
+from helpers.data.new_cache import Batch, NewCache, SplitPapers
 from helpers.data.packing import PAPER_TOKENS, packed
-from helpers.data.sources.hub import Load, Report, load_source
-from helpers.data.sources.papers import PaperSplit
-from helpers.data.sources.stories import is_stories
-from helpers.data.tokenizers import PaperTokenizer, load_tokenizer, train_tokenizer, trained_tokens
+from helpers.data.papers import PaperSplit, TextSource
+from helpers.data.sources.source import Load, Report, Source
+from helpers.data.tokenizer_spec import trained_tokens
+from helpers.data.tokenizers import PaperTokenizer, load_tokenizer, train_tokenizer
 
 # 32 papers of 16,000 tokens keep both cores busy in some 100 MB.
 _BATCH_PAPERS = 32
 
 
-def text_papers(data: DataConfig, cache_folder: Path, report: Report, load: Load | None) -> NewCache:
-    """The kept papers of `data.source` with their tokenizer. Texts are kept as Arrow files in `cache_folder`.
+def text_papers(
+    data: DataConfig, source: Source, cache_folder: Path, report: Report, load: Load | None = None
+) -> NewCache:
+    """The kept papers of a text source with their tokenizer. Texts are kept as Arrow files in `cache_folder`.
 
     `load` stands in for `datasets.load_dataset`. Raises ValueError for a bad source, row or tokenizer, RuntimeError
     when the Hub cannot be read.
     """
     num_tokens = trained_tokens(data.tokenizer)
     tokenizer = load_tokenizer(data.tokenizer) if num_tokens is None else None  # fails before a long download
-    source = load_source(data.source, data.max_papers_per_component, cache_folder, report, load)
-    cleaned = clean(source.splits, report)
+    texts = _read(data, source, cache_folder, report, load)
+    cleaned = clean(texts.splits, report)
     if tokenizer is None:
         report(f"training a BPE tokenizer of {num_tokens:,} tokens on the train split")
-        tokenizer = train_tokenizer(num_tokens, _texts(source.splits["train"], cleaned.splits["train"].rows))
-    splits = {name: _tokenised(source.splits[name], kept, tokenizer) for name, kept in cleaned.splits.items()}
-    if is_stories(data.source):
+        tokenizer = train_tokenizer(num_tokens, _texts(texts.splits["train"], cleaned.splits["train"].rows))
+    splits = {name: _tokenised(texts.splits[name], kept, tokenizer) for name, kept in cleaned.splits.items()}
+    if source.packs:
         report(f"the stories are packed into papers of {PAPER_TOKENS:,} tokens, an end-of-text token after each story")
         splits = {name: packed(stories, name, tokenizer.bos_id) for name, stories in splits.items()}
     return NewCache(
-        origin=source.origin,
+        origin=texts.origin,
         content_sha256=cleaned.content_sha256,
         tokenizer=tokenizer,
         vocab_size=tokenizer.vocab_size,
@@ -44,6 +47,14 @@ def text_papers(data: DataConfig, cache_folder: Path, report: Report, load: Load
         components=component_order({label for kept in cleaned.splits.values() for label in kept.labels}),
         splits=splits,
     )
+
+
+def _read(data: DataConfig, source: Source, cache_folder: Path, report: Report, load: Load | None) -> TextSource:
+    texts = source.read(data, cache_folder, report, load or datasets.load_dataset)
+    for split in SPLITS:
+        if split not in texts.splits:
+            report(f"{texts.origin} has no {split} split: nothing can be evaluated on it")
+    return texts
 
 
 def component_order(labels: set[str]) -> tuple[str, ...]:

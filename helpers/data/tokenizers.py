@@ -6,20 +6,18 @@ With TOKENIZERS_PARALLELISM=false in the environment it gives the same tokens on
 
 import functools
 import hashlib
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from helpers.config import is_path, portable_name
+from helpers.data.new_cache import token_dtype
+from helpers.data.tokenizer_spec import TRAIN, read_tokenizer_file
 
 _BOS_NAMES = ("<|endoftext|>", "<s>", "<bos>")
-_TRAIN = "train:"
-_BYTES = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,35 +67,12 @@ class PaperTokenizer:
         return [np.asarray(encoding.ids, dtype) for encoding in encodings]
 
 
-def token_dtype(vocab_size: int) -> np.dtype:
-    return np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)
-
-
-def tokenizer_identity(spec: str) -> dict[str, Any]:
-    """What names the tokenizer `spec` in a cache_id: the Hub name, the file's content, or how many tokens to train."""
-    if (num_tokens := trained_tokens(spec)) is not None:
-        return {"train": num_tokens}
-    if is_path(spec):
-        return {"sha256": hashlib.sha256(_read_file(spec)).hexdigest()}
-    return {"hub": spec}
-
-
-def trained_tokens(spec: str) -> int | None:
-    """N of `train:N`, None for other tokenizers; ValueError when N cannot be."""
-    if not spec.startswith(_TRAIN):
-        return None
-    number = spec.removeprefix(_TRAIN)
-    if not number.isdecimal() or int(number) <= _BYTES + 1:
-        raise ValueError(f"tokenizer = {spec!r}: train:N needs N above {_BYTES + 1}, for example train:4096")
-    return int(number)
-
-
 def load_tokenizer(spec: str, download: Callable[..., str] | None = None) -> PaperTokenizer:
     """The tokenizer of a Hub name or of a path; `download` stands in for `huggingface_hub.hf_hub_download`.
 
     Raises ValueError for a file that is no tokenizer.json or has no BOS token, RuntimeError when the Hub fails.
     """
-    file = _read_file(spec) if is_path(spec) else _download(spec, download)
+    file = read_tokenizer_file(spec) if is_path(spec) else _download(spec, download)
     return PaperTokenizer.read(portable_name(spec), file)
 
 
@@ -113,17 +88,7 @@ def train_tokenizer(num_tokens: int, texts: Iterable[str]) -> PaperTokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return PaperTokenizer.read(f"{_TRAIN}{num_tokens}", tokenizer.to_str().encode("utf-8"))
-
-
-def _read_file(path: str) -> bytes:
-    try:
-        return Path(os.path.expanduser(path)).read_bytes()
-    except OSError as error:
-        raise ValueError(
-            f"tokenizer = {path!r} cannot be read ({error.strerror or error}); "
-            "use a tokenizer.json, a Hub name, or train:4096"
-        ) from error
+    return PaperTokenizer.read(f"{TRAIN}{num_tokens}", tokenizer.to_str().encode("utf-8"))
 
 
 def _download(name: str, download: Callable[..., str] | None) -> bytes:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from helpers.data.token_cache import FlatTokens
+from helpers.data.flat_tokens import FlatTokens
 from helpers.data.window_order import WindowOrder, Windows
 
 NO_LOSS = -100  # torch's default ignore_index

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from helpers.config import RunConfig
+from helpers.config import DataConfig
 from helpers.counter_rng import Stream, integers_below, permutation, words
 from helpers.data.components import JoinedPools, Selection
-from helpers.models.shapes import count_non_embedding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,33 +154,13 @@ def draw_windows(pools: JoinedPools, component_B: np.ndarray, words_B2: np.ndarr
     )
 
 
-def training_tokens(config: RunConfig) -> int | None:
-    """Training tokens of a run, as far as its settings tell: None under `train.epochs`, which only its papers tell."""
-    train = config.train
-    if train.tokens is not None:
-        return train.tokens
-    if train.tokens_per_parameter is not None:
-        return round(train.tokens_per_parameter * count_non_embedding(config.model))
-    if train.steps is not None:
-        return train.steps * train.batch_size * config.data.window_tokens
-    return None
-
-
-def window_order(config: RunConfig, selection: Selection) -> WindowOrder:
-    """The windows of a run. ValueError if its warm-up does not fit into its steps."""
-    train, data, num_tokens = config.train, config.data, training_tokens(config)
-    if num_tokens is None:
-        num_tokens = round(train.epochs * selection.unique_tokens)
-    order = (EpochOrder if data.sampling == "epoch" else UniformOrder)(
+def window_order(data: DataConfig, batch_size: int, seed: int, selection: Selection, num_tokens: int) -> WindowOrder:
+    """The windows of a run of `num_tokens`, in the order that `data.sampling` names."""
+    kind = EpochOrder if data.sampling == "epoch" else UniformOrder
+    return kind(
         selection=selection,
         window_tokens=data.window_tokens,
-        batch_size=train.batch_size,
-        seed=config.seed,
+        batch_size=batch_size,
+        seed=seed,
         num_tokens=num_tokens,
     )
-    if train.warmup_steps >= order.num_steps:
-        raise ValueError(
-            f"train.warmup_steps = {train.warmup_steps} does not fit into the run's {order.num_steps} steps; "
-            f"use at most {order.num_steps - 1}"
-        )
-    return order

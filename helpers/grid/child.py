@@ -14,7 +14,8 @@ import nbclient.exceptions
 import papermill
 from traitlets.config import Config
 
-from helpers.grid.notebook_job import KERNEL_DIED, ROOT
+from helpers.repository import ROOT
+from helpers.runs.status import KERNEL_DIED
 
 
 def main(job_file: str) -> int:

@@ -1,5 +1,6 @@
 """The parent's side of a notebook that is executed in a child process."""
 
+import ast
 import json
 import os
 import shutil
@@ -12,15 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from helpers.grid.parameters import check_parameters
+from helpers.repository import NOTEBOOK_FOLDERS, ROOT
 from helpers.storage import Storage, publish, require_name
-
-ROOT = Path(__file__).resolve().parents[2]
-"""The repository: the working directory of its notebooks."""
-NOTEBOOK_FOLDERS = (ROOT, ROOT / "studies")
-"""Where the notebooks of the repository lie. No other is executed: a notebook is a program."""
-KERNEL_DIED = "kernel_died"
-"""In the metadata of a notebook whose kernel died: why, in words."""
 
 _STOP_GRACE_S = 15
 
@@ -29,7 +23,7 @@ _STOP_GRACE_S = 15
 class Job:
     """A notebook to execute; its output is written on local disk and published as `storage.notebook(name)`.
 
-    ValueError for a notebook from outside of the repository, or parameters that it does not have.
+    ValueError for a notebook from outside of the repository, or one without these parameters.
     """
 
     name: str
@@ -42,7 +36,8 @@ class Job:
             raise ValueError(
                 f"notebook = {str(self.notebook)!r} is not one of the repository's; only those in {ROOT} are executed"
             )
-        check_parameters(self.notebook, self.parameters)
+        if missing := sorted(self.parameters.keys() - parameter_names(self.notebook)):
+            raise ValueError(f"{self.notebook.name} has no parameter {missing[0]} in its cell tagged `parameters`")
 
     @property
     def folder(self) -> Path:
@@ -109,6 +104,17 @@ class Children:
                 process.wait(timeout=_STOP_GRACE_S)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def parameter_names(notebook: Path) -> set[str]:
+    """The names that are assigned in the cell tagged `parameters`, read by Python's own parser: papermill's guesses at
+    defaults with `=` or `#` in them."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    source = "\n".join("".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", []))
+    statements = ast.parse(source).body
+    targets = [target for statement in statements for target in getattr(statement, "targets", [])]
+    targets += [statement.target for statement in statements if isinstance(statement, ast.AnnAssign)]
+    return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 def num_cores() -> int:

@@ -1,4 +1,4 @@
-"""What a grid would cost, before anything is spent: every run with its tokens, FLOPs, time, storage and state.
+"""What a grid would cost, before anything is spent: every run with its tokens, FLOPs, time, storage and status.
 
 Nothing is downloaded to plan. What only the token cache can tell is None, and shown as "after fetch".
 """
@@ -6,23 +6,23 @@ Nothing is downloaded to plan. What only the token cache can tell is None, and s
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from helpers.config import DataConfig, RunConfig
+from helpers.data.cache_id import cache_id
 from helpers.data.components import select
-from helpers.data.fetch_arxiv import cache_id
 from helpers.data.token_cache import TokenCache, open_cache
-from helpers.data.window_order import training_tokens, window_order
+from helpers.evaluation.windows import require_evaluation
 from helpers.grid.space import RunSpace, folder_bytes, needed_bytes, run_space, unpacked_bytes
+from helpers.grid.status_table import GRID, axis_cells
 from helpers.grid.text import aligned, count, duration, size
-from helpers.models.shapes import count_non_embedding, count_parameters, flops_per_token
-from helpers.runs.progress import RunState, run_state
+from helpers.models.families import count_non_embedding, count_parameters, flops_per_token
+from helpers.runs.length import order_of, training_tokens
+from helpers.runs.result_file import require_same_data
+from helpers.runs.status import RunStatus, run_status
 from helpers.storage import Storage
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Measure = Callable[[RunConfig, int], float]
 """Training tokens a second of a run on this device, given the vocabulary's size."""
@@ -33,7 +33,8 @@ class PlannedRun:
     """One run; None is what is not known before the cache exists, or without a measured speed."""
 
     config: RunConfig
-    state: RunState
+    role: str
+    status: RunStatus
     components: tuple[str, ...] | None
     steps: int | None
     tokens: int | None
@@ -48,33 +49,31 @@ class PlannedRun:
     """Checkpoints and snapshots, without the cache that all runs share."""
 
     def __str__(self) -> str:
-        return "\n".join(f"{name:14}{value}" for name, value in _cells(self).items())
+        cells = _cells(self, axes=("k", "seed", "model.size"))
+        return "\n".join(f"{name:14}{value}" for name, value in cells.items())
 
     @property
     def repetition(self) -> float | None:
         """How often each unique token is seen on average."""
         return None if self.unique_tokens is None or self.tokens is None else self.tokens / self.unique_tokens
 
-    @property
-    def role(self) -> str:
-        return role_of(self.config)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     runs: tuple[PlannedRun, ...]
+    axes: tuple[str, ...]
+    """What the grid varies: a column each."""
     cache_bytes: int | None
     unpacked_bytes: int = 0
     """What unpacking the cache adds to the disk of the storage."""
     workers: int = 1
     """Runs in progress at once."""
-    note: str = ""
-    power: str = ""
-    """What the grid could see, by `power.power_text`."""
+    notes: tuple[str, ...] = ()
+    """What the study and the preset say of the grid."""
 
     @property
     def pending(self) -> list[PlannedRun]:
-        return [run for run in self.runs if run.state.state != "done"]
+        return [run for run in self.runs if run.status.status != "done"]
 
     def total(self, field: str, *, pending: bool = False) -> float | None:
         """The sum of a field of PlannedRun over all runs, or over those not done; None if any is unknown."""
@@ -96,71 +95,64 @@ class Plan:
         spaces = [run.space for run in self.pending if run.space]
         return needed_bytes(spaces, self.workers) + (self.unpacked_bytes if spaces else 0)
 
-    def frame(self) -> "pd.DataFrame":
-        """A row for each run, for a notebook."""
-        import pandas as pd  # only a notebook needs it
-
-        return pd.DataFrame([_cells(run) for run in self.runs])
-
     def __str__(self) -> str:
-        rows = [_cells(run) for run in self.runs]
+        if not self.runs:
+            return "no runs"
+        rows = [_cells(run, self.axes) for run in self.runs]
         table = aligned(list(rows[0]), [list(row.values()) for row in rows])
-        return "\n\n".join(part for part in (table, _totals(self), self.power, self.note) if part)
-
-
-def role_of(config: RunConfig) -> str:
-    """What a run is for: the grid, a baseline on one named component, or the shuffle control."""
-    if config.data.shuffle_labels:
-        return "control"
-    return "baseline" if config.data.components else "grid"
+        return "\n\n".join(part for part in (table, _totals(self), *self.notes) if part)
 
 
 def plan_grid(
     configs: Iterable[RunConfig], storage: Storage, *,
-    measure: Measure | None = None, note: str = "", power: str = "", workers: int = 1,
+    axes: Sequence[str], role_of: Callable[[RunConfig], str] = lambda config: GRID,
+    measure: Measure | None = None, notes: Sequence[str] = (), workers: int = 1,
 ) -> Plan:  # fmt: skip
-    """The plan of `configs`, without a download. ValueError if runs differ in training tokens, or one cannot be."""
+    """The plan of the runs of a grid over `axes`, without a download. ValueError if one of them cannot be trained or
+    evaluated."""
     find_cache = functools.cache(lambda data: open_cache(storage, cache_id(data)))
     tokens_per_s = functools.cache(lambda config, vocab_size: measure(config, vocab_size)) if measure else None
     runs, caches, unpacked = [], {}, {}
     for config in configs:
         cache = find_cache(_same_cache(config.data))
-        runs.append(plan_run(config, storage, cache, measure=_by_shape(tokens_per_s)))
+        runs.append(plan_run(config, storage, cache, role=role_of(config), measure=_by_shape(tokens_per_s)))
         if cache is not None:
             caches[cache.cache_id] = folder_bytes(cache.folder)
             unpacked[cache.cache_id] = unpacked_bytes(config, cache, storage)
     known = all(run.components is not None for run in runs)
-    plan = Plan(
+    return Plan(
         runs=tuple(runs),
+        axes=tuple(axes),
         cache_bytes=sum(caches.values()) if known else None,
         unpacked_bytes=sum(unpacked.values()),
         workers=workers,
-        note=note,
-        power=power,
+        notes=tuple(notes),
     )
-    _check_equal_tokens(plan)
-    return plan
 
 
 def plan_run(
-    config: RunConfig, storage: Storage, cache: TokenCache | None, *, measure: Measure | None = None
+    config: RunConfig, storage: Storage, cache: TokenCache | None, *, role: str = GRID, measure: Measure | None = None
 ) -> PlannedRun:
     """The plan of one run; `cache` is None when it was not built yet."""
-    state = run_state(config, storage)
+    status = run_status(config, storage)
+    if status.result:
+        require_same_data(config, status.result)
     if cache is None:
         steps, tokens = _length_without_papers(config)
         unknown = dict.fromkeys(("components", "unique_tokens", "parameters", "flops", "seconds", "space"))
         non_embedding = count_non_embedding(config.model)
         return PlannedRun(
-            config=config, state=state, steps=steps, tokens=tokens, non_embedding=non_embedding, **unknown
+            config=config, role=role, status=status, steps=steps, tokens=tokens, non_embedding=non_embedding, **unknown
         )
     selection = select(config, cache)
-    order = window_order(config, selection)
+    require_evaluation(config.data, config.eval, cache, selection.components)
+    order = order_of(config, selection)
     parameters = count_parameters(config.model, cache.vocab_size)
-    left = 0 if state.state == "done" else order.num_tokens * (1 - (state.step or 0) / order.num_steps)
+    left = 0 if status.result else order.num_tokens * (1 - (status.step or 0) / order.num_steps)
     return PlannedRun(
         config=config,
-        state=state,
+        role=role,
+        status=status,
         components=selection.components,
         steps=order.num_steps,
         tokens=order.num_tokens,
@@ -201,29 +193,12 @@ def _by_shape(measure: Measure | None) -> Measure | None:
     )
 
 
-def _check_equal_tokens(plan: Plan) -> None:
-    """Runs of one model that differ in training tokens cannot be compared over K."""
-    tokens_by_model: dict[tuple[str, str], set[int]] = {}
-    for run in plan.runs:
-        if run.tokens is not None:
-            tokens_by_model.setdefault((run.config.model.size, run.config.model.activation), set()).add(run.tokens)
-    for (model_size, _), tokens in tokens_by_model.items():
-        if len(tokens) > 1:
-            raise ValueError(
-                f"the {model_size} runs of this grid would consume {min(tokens):,} to {max(tokens):,} training tokens, "
-                "because train.epochs counts passes over a train set that grows with K under data.allocation=full; "
-                "use train.steps or train.tokens, or data.allocation=constant_unique"
-            )
-
-
-def _cells(run: PlannedRun) -> dict[str, str]:
+def _cells(run: PlannedRun, axes: Sequence[str]) -> dict[str, str]:
     config = run.config
     return {
         "role": run.role,
-        **({"activation": config.model.activation} if config.model.family == "gpt" else {}),
-        "K": str(config.k),
-        "seed": str(config.seed),
-        "size": config.model.size,
+        **axis_cells(config, axes),
+        **({} if "model.size" in axes else {"size": config.model.size}),
         "tokens": _known(run.tokens, count),
         "unique": _known(run.unique_tokens, count),
         "repetition": _known(run.repetition, lambda times: f"{times:.1f}x"),
@@ -234,12 +209,12 @@ def _cells(run: PlannedRun) -> dict[str, str]:
         "time": _known(run.seconds, duration, "unknown"),
         "storage": _known(run.space, lambda space: size(space.kept_bytes)),
         "in progress": _known(run.space, lambda space: size(space.peak_bytes)),
-        "state": str(run.state),
+        "status": str(run.status),
         "components": _known(run.components or config.data.components or None, " ".join),
     }
 
 
-def _known(value, show: Callable, otherwise: str = "after fetch") -> str:
+def _known(value: Any, show: Callable[[Any], str], otherwise: str = "after fetch") -> str:
     return otherwise if value is None else show(value)
 
 

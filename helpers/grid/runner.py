@@ -3,19 +3,22 @@
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from helpers.config import RunConfig
+from helpers.data.cache_id import cache_id
 from helpers.grid.notebook_job import Children, Job, num_cores
-from helpers.grid.parameters import K_AND_SEED, run_parameters
 from helpers.grid.shard import WHOLE, Shard
 from helpers.grid.text import aligned, duration
-from helpers.runs.progress import run_state
-from helpers.runs.result_file import read_result
+from helpers.locks import exclusive, is_held
+from helpers.outbox import Outbox
+from helpers.runs.config_file import record_config
+from helpers.runs.result_file import read_result, require_same_data
+from helpers.runs.status import run_status
 from helpers.storage import Storage
 
 Report = Callable[[str], None]
@@ -28,7 +31,7 @@ class Outcome:
     """How a run of the grid ended."""
 
     config: RunConfig
-    state: Literal["done", "failed", "left"]
+    status: Literal["done", "failed", "left"]
     xe: float | None = None
     """Nats per token of a done run."""
     reason: str = ""
@@ -52,49 +55,58 @@ class GridReport:
 
     def with_left(self, configs: Iterable[RunConfig], reason: str) -> "GridReport":
         """With runs that were not begun for a reason."""
-        left = tuple(Outcome(config=config, state="left", reason=reason) for config in configs)
+        left = tuple(Outcome(config=config, status="left", reason=reason) for config in configs)
         return dataclasses.replace(self, outcomes=self.outcomes + left)
 
-    def of(self, state: str) -> list[Outcome]:
-        return [outcome for outcome in self.outcomes if outcome.state == state]
+    def of(self, status: str) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome.status == status]
 
     def __str__(self) -> str:
         rows = [
-            [outcome.config.run_id, outcome.state, "-" if outcome.xe is None else f"{outcome.xe:.4f}", _remark(outcome)]
-            for outcome in self.outcomes
+            [end.config.run_id, end.status, "-" if end.xe is None else f"{end.xe:.4f}", _remark(end)]
+            for end in self.outcomes
         ]
-        totals = ", ".join(f"{len(self.of(state))} {state}" for state in ("done", "failed", "left"))
+        totals = ", ".join(f"{len(self.of(status))} {status}" for status in ("done", "failed", "left"))
         unfinished = "" if self.complete else "; the same call again goes on with what is not done"
-        return f"{aligned(['run', 'state', 'XE', 'remark'], rows)}\n\n{self.shard}: {totals}{unfinished}"
+        return f"{aligned(['run', 'status', 'XE', 'remark'], rows)}\n\n{self.shard}: {totals}{unfinished}"
 
 
 def run_grid(
-    configs: Iterable[RunConfig], storage: Storage, *, notebook: Path, preset: str, base: RunConfig,
-    fields: Mapping[str, str] = K_AND_SEED, workers: int = 1, shard: Shard = WHOLE, report: Report = print,
+    configs: Iterable[RunConfig], storage: Storage, *,
+    notebook: Path, workers: int = 1, shard: Shard = WHOLE, report: Report = print,
 ) -> GridReport:  # fmt: skip
     """Execute `notebook` for each of `configs` that is not done, `workers` at once, and say how every run ended.
 
-    `configs` are the runs of `shard`. `base` is the study's own config of `preset`, from which the notebook starts, and
-    `fields` are its parameters (see `run_parameters`). The cores are shared out evenly. Parameters are checked before
-    anything runs (ValueError). A KeyboardInterrupt ends the children; the runs that it stopped are reported as left,
-    like those whose `execution.max_minutes` were over.
+    `configs` are the runs of `shard`. A run travels as its config.json, which is written first; the notebook is told
+    its name. The cores are shared out evenly. A KeyboardInterrupt ends the children; the runs that it stopped are
+    reported as left, like those whose `execution.max_minutes` were over.
     """
     configs = list(configs)
     require_workers(workers)
     outcomes = {config.run_id: _found(config, storage) for config in configs}
-    pending = [config for config in configs if outcomes[config.run_id].state != "done"]
+    pending = [config for config in configs if outcomes[config.run_id].status != "done"]
     if len(pending) < len(configs):
         report(f"{len(configs) - len(pending)} of {len(configs)} runs are done already")
-    jobs = [
-        Job(
-            name=config.run_id, notebook=notebook, storage=storage,
-            parameters=run_parameters(config, base, preset, storage, fields),
-        )
-        for config in pending
-    ]  # fmt: skip
+    jobs = [_job(config, notebook, storage) for config in pending]
+    for config in pending:
+        _send_off(config, storage, report)
     ended = {outcome.config.run_id: outcome for outcome in _execute(pending, jobs, storage, workers, report)}
     stopped = {c.run_id: _found(c, storage) for c in pending if c.run_id not in ended}  # a checkpoint later, perhaps
     return GridReport(outcomes=tuple((outcomes | stopped | ended).values()), shard=shard)
+
+
+def _job(config: RunConfig, notebook: Path, storage: Storage) -> Job:
+    parameters = {"RUN": config.run_id, "STORAGE": str(storage.root), "INTERACTIVE": False}
+    return Job(name=config.run_id, notebook=notebook, storage=storage, parameters=parameters)
+
+
+def _send_off(config: RunConfig, storage: Storage, report: Report) -> None:
+    """Write the config.json that the run travels as. A run that another process has is left as it is."""
+    if not is_held(storage.lock(config.run_id)):
+        with exclusive(storage.lock(config.run_id), f"run {config.run_id}"):
+            outbox = Outbox(storage=storage, run_id=config.run_id, report=report)
+            record_config(config, cache_id(config.data), outbox)
+            outbox.finish(60 * config.execution.storage_patience_minutes)
 
 
 def require_workers(workers: int) -> None:
@@ -114,7 +126,7 @@ def _execute(
 
     def execute(config: RunConfig, job: Job) -> None:
         with lock:  # two lines at once would run into each other
-            report(f"start {config.run_id} ({run_state(config, storage)})")
+            report(f"start {config.run_id} ({run_status(config, storage)})")
         failure = children.execute(job, threads)
         with lock:
             if not children.stopping:
@@ -135,34 +147,41 @@ def _execute(
 
 
 def _found(config: RunConfig, storage: Storage) -> Outcome:
-    """A run that is not being executed."""
-    state = run_state(config, storage)
-    return Outcome(config=config, state="done" if state.state == "done" else "left", xe=state.xe, kept_step=state.step)
+    """A run that is not being executed. ValueError if it is done, but on other data than its source holds now."""
+    status = run_status(config, storage)
+    if status.result:
+        require_same_data(config, status.result)
+    ended = "done" if status.result else "left"
+    return Outcome(config=config, status=ended, xe=status.xe, kept_step=_newest_step(config, storage))
 
 
 def _ended(config: RunConfig, storage: Storage, failure: str | None) -> Outcome:
     """A run is done when the result file that was planned exists and reads; nothing else is asked."""
     path = storage.result(config.run_id)
     try:
-        return Outcome(config=config, state="done", xe=read_result(path).summaries[-1]["xe"], reason=failure or "")
+        return Outcome(config=config, status="done", xe=read_result(path).summaries[-1]["xe"], reason=failure or "")
     except FileNotFoundError:
         reason = f"the notebook ended, but not with the result file {path.name}"
     except (OSError, ValueError, LookupError) as error:
         reason = f"its result file cannot be read: {error}"
-    kept_step = next(iter(storage.checkpoint_steps(config.run_id)), None)
-    state = "left" if failure and failure.startswith(_TIME_IS_UP) else "failed"
-    return Outcome(config=config, state=state, reason=failure or reason, kept_step=kept_step)
+    kept_step = _newest_step(config, storage)
+    ended = "left" if failure and failure.startswith(_TIME_IS_UP) else "failed"
+    return Outcome(config=config, status=ended, reason=failure or reason, kept_step=kept_step)
+
+
+def _newest_step(config: RunConfig, storage: Storage) -> int | None:
+    return next(iter(storage.checkpoint_steps(config.run_id)), None)
 
 
 def _progress(outcomes: list[Outcome], total: int, elapsed_s: float) -> str:
     last, ended = outcomes[-1], len(outcomes)
     left = f", about {duration(elapsed_s / ended * (total - ended))} left" if ended < total else ""
-    words = f"XE {last.xe:.4f}" if last.state == "done" else _remark(last)
-    return f"[{ended}/{total}] {last.state} {last.config.run_id}: {words} (after {duration(elapsed_s)}{left})"
+    words = f"XE {last.xe:.4f}" if last.status == "done" else _remark(last)
+    return f"[{ended}/{total}] {last.status} {last.config.run_id}: {words} (after {duration(elapsed_s)}{left})"
 
 
 def _remark(outcome: Outcome) -> str:
-    if outcome.state == "done":
+    if outcome.status == "done":
         return outcome.reason
     kept = "no checkpoint yet" if outcome.kept_step is None else f"checkpoint of step {outcome.kept_step:,} kept"
     return f"{outcome.reason}; {kept}" if outcome.reason else kept

@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from helpers.config import RunConfig
+from helpers.config import RunConfig, canonical_json
+from helpers.models.families import count_non_embedding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,15 +31,22 @@ class Shard:
     def of(self, configs: Iterable[RunConfig]) -> list[RunConfig]:
         """The runs of this shard in the order of `configs`. ValueError if the grid has fewer runs than shards.
 
-        They are dealt out by K, so that the shards of a grid differ by one run at most, in total and of each K. A run
-        keeps its shard as long as the set of runs stays, in whatever order a process lists them.
+        They are dealt out by model size, K, and what else differs but for the seed, so that the shards of a grid differ
+        by one run at most, in total and of each kind. A run keeps its shard as long as the set of runs stays, in
+        whatever order a process lists them.
         """
         configs = list(configs)
         if len(configs) < self.count:
             raise ValueError(f"{self} is not possible: the grid has {len(configs)} runs; use at most as many shards")
-        dealt = sorted(configs, key=lambda config: (config.k, config.run_id))[self.number - 1 :: self.count]
+        dealt = sorted(configs, key=_kind)[self.number - 1 :: self.count]
         mine = {config.run_id for config in dealt}
         return [config for config in configs if config.run_id in mine]
 
 
 WHOLE = Shard()
+
+
+def _kind(config: RunConfig) -> tuple:
+    """Equal for runs that differ in their seed alone, but for the last of its parts."""
+    but_for_seed = canonical_json({**config.science(), "seed": None})
+    return count_non_embedding(config.model), config.k, but_for_seed, config.run_id

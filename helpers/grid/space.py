@@ -18,7 +18,7 @@ from helpers.grid.text import size
 from helpers.storage import Storage
 
 CHECKPOINT_BYTES_PER_PARAMETER = 12
-"""float32 weights and the two moments of AdamW."""
+"""float32 weights and the two moments of AdamW, as if every parameter were trained."""
 SNAPSHOT_BYTES_PER_PARAMETER = 4
 
 

@@ -14,8 +14,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from helpers.config import ModelConfig
-from helpers.models.shapes import SHAPES, embedding_rows, feed_forward_width
+from helpers.model_config import GptConfig
+from helpers.models.counts import embedding_rows
+from helpers.models.gpt_counts import feed_forward_width
 
 _INIT_STD = 0.02
 
@@ -23,9 +24,9 @@ _INIT_STD = 0.02
 class GPT(nn.Module):
     """A `LanguageModel`; its weights are drawn from torch's generator."""
 
-    def __init__(self, model: ModelConfig, vocab_size: int):
+    def __init__(self, model: GptConfig, vocab_size: int):
         super().__init__()
-        shape = SHAPES[model.size]
+        shape = model.shape
         self.token_embedding = nn.Embedding(embedding_rows(vocab_size), shape.d_model)
         self.position_embedding = nn.Embedding(model.max_context_tokens, shape.d_model)
         self.dropout = nn.Dropout(model.dropout)
@@ -59,12 +60,12 @@ class GPT(nn.Module):
 class Layer(nn.Module):
     """x + attention(norm(x)), then x + feed_forward(norm(x))."""
 
-    def __init__(self, model: ModelConfig):
+    def __init__(self, model: GptConfig):
         super().__init__()
-        d_model = SHAPES[model.size].d_model
+        d_model = model.shape.d_model
         feed_forward = {"gelu": GeluFeedForward, "swiglu": SwigluFeedForward}[model.activation]
         self.attention_norm = nn.LayerNorm(d_model)
-        self.attention = Attention(d_model, SHAPES[model.size].n_head, model.dropout)
+        self.attention = Attention(d_model, model.shape.n_head, model.dropout)
         self.feed_forward_norm = nn.LayerNorm(d_model)
         self.feed_forward = feed_forward(d_model, feed_forward_width(model))
         self.dropout = nn.Dropout(model.dropout)

@@ -8,10 +8,9 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from helpers.config import ModelConfig
 from helpers.counter_rng import Stream, torch_seed
-from helpers.models.gpt import GPT
-from helpers.models.pythia import PythiaForCausalLM, neox_config
+from helpers.model_config import ModelConfig
+from helpers.models.families import FAMILIES
 
 
 class LanguageModel(Protocol):
@@ -37,6 +36,4 @@ def build_model(model: ModelConfig, vocab_size: int, bos_id: int, seed: int) -> 
     """A randomly initialised model in float32 on the CPU: the same weights for the same seed on every machine."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(seed, Stream.WEIGHTS))
-        if model.family == "gpt":
-            return GPT(model, vocab_size)
-        return PythiaForCausalLM(neox_config(model, vocab_size, bos_id))
+        return FAMILIES[type(model)].build(model, vocab_size, bos_id)

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from helpers.config import ModelConfig
-from helpers.models.shapes import SHAPES, embedding_rows, feed_forward_width
+from helpers.model_config import PythiaConfig
+from helpers.models.counts import embedding_rows
+from helpers.models.pythia_counts import FEED_FORWARD_MULTIPLE
 
 
 class PythiaForCausalLM(GPTNeoXForCausalLM):
@@ -28,14 +29,14 @@ class PythiaForCausalLM(GPTNeoXForCausalLM):
         return []
 
 
-def neox_config(model: ModelConfig, vocab_size: int, bos_id: int) -> GPTNeoXConfig:
-    shape = SHAPES[model.size]
+def neox_config(model: PythiaConfig, vocab_size: int, bos_id: int) -> GPTNeoXConfig:
+    shape = model.shape
     return GPTNeoXConfig(
         vocab_size=embedding_rows(vocab_size),
         hidden_size=shape.d_model,
         num_hidden_layers=shape.n_layer,
         num_attention_heads=shape.n_head,
-        intermediate_size=feed_forward_width(model),
+        intermediate_size=FEED_FORWARD_MULTIPLE * shape.d_model,
         max_position_embeddings=model.max_context_tokens,
         hidden_act="gelu",
         rotary_pct=0.25,

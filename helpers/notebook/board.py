@@ -8,11 +8,12 @@ import datetime
 import html
 from typing import TYPE_CHECKING
 
+from helpers.grid.status_table import GridStatus, grid_status
 from helpers.notebook.browser import results_browser
 from helpers.notebook.run_view import component_table, run_figure, show_figure
 from helpers.runs.metrics import metrics_path, read_metrics
 from helpers.runs.result_file import Result
-from helpers.runs.status import GridStatus, RunStatus, grid_status
+from helpers.runs.status import RunStatus
 from helpers.storage import Storage
 from helpers.studies import find_study
 from helpers.studies.preset import Preset
@@ -21,7 +22,7 @@ from helpers.studies.run_preset import known_runs
 if TYPE_CHECKING:
     import ipywidgets
 
-COLOURS = {"done": "#b5e3d3", "running": "#bcdcf2", "failed": "#f7c9ac", "missing": "#e9e9e9"}
+COLOURS = {"done": "#b5e3d3", "running": "#bcdcf2", "failed": "#f7c9ac", "begun": "#f5eab5", "missing": "#e9e9e9"}
 _STYLE = """<style>
 .board-cell {color: #222 !important; font-size: 12px}
 .board td, .board th {padding: 2px 10px; text-align: right}
@@ -35,7 +36,7 @@ class Board:
     def __init__(self, preset: Preset, storage: Storage) -> None:
         self._storage = storage
         self._configs = known_runs(preset, storage)
-        self._parameters = find_study(preset.config.study).PARAMETERS
+        self._axes, self._role_of = tuple(preset.axes), find_study(preset.config.study).role_of
         self._cells: dict[str, ipywidgets.Button] = {}
         self._runs: dict[str, RunStatus] = {}
         self._num_browsed = 0
@@ -43,7 +44,7 @@ class Board:
     @property
     def status(self) -> GridStatus:
         """What the storage says now."""
-        return grid_status(self._configs, self._storage, self._parameters)
+        return grid_status(self._configs, self._storage, self._axes, self._role_of)
 
     def __str__(self) -> str:
         return str(self.status)
@@ -123,9 +124,9 @@ class Board:
 
 
 def _results(status: GridStatus) -> dict[str, list[Result]]:
-    """The results of each row that has any."""
+    """The results of each row that has any with XE by component."""
     by_row = {", ".join(values): [run.result for run in row.values()] for values, row in status.rows.items()}
-    found = {name: [result for result in results if result] for name, results in by_row.items()}
+    found = {name: [own for own in results if own and own.rows_of("xe")] for name, results in by_row.items()}
     return {name: results for name, results in found.items() if results}
 
 
@@ -136,9 +137,9 @@ def _label(text: str) -> "ipywidgets.HTML":
 
 
 def _paint(cell: "ipywidgets.Button", run: RunStatus) -> None:
-    for state in COLOURS:
-        cell.remove_class(f"board-{state}")
-    cell.add_class(f"board-{run.state}")
-    cell.style.button_color = COLOURS[run.state]
+    for status in COLOURS:
+        cell.remove_class(f"board-{status}")
+    cell.add_class(f"board-{run.status}")
+    cell.style.button_color = COLOURS[run.status]
     cell.description = str(run)
     cell.tooltip = " ".join([run.config.run_id, run.reason]).strip()

@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from helpers.config import RunConfig
-from helpers.data.fetch_arxiv import cache_id
+from helpers.data.cache_id import cache_id
 from helpers.data.token_cache import read_manifest
 from helpers.grid.text import count, duration, size
-from helpers.models.shapes import flops_per_token
+from helpers.models.families import flops_per_token
 from helpers.notebook.peak import peak_flops
 from helpers.runs.events import Evaluated, Event, Finished, Logged, Notice, Saved, Started
 from helpers.runs.metrics import metrics_path, read_metrics
 from helpers.runs.result_file import Result, read_result
 from helpers.storage import Storage
+from helpers.studies import find_study
 
 Show = Callable[[str, str], None]
 """Show a panel, given as HTML and as text, in the place of what it showed before."""
@@ -60,7 +61,7 @@ class LivePanel:
             case Notice():
                 self._notes[event.text] = None
             case Evaluated():
-                self._evaluated[event.component] = event
+                self._evaluated[event.part] = event
             case Finished():
                 self._finish(event)
         if isinstance(event, Started | Finished) or time.monotonic() - self._shown_s >= self.refresh_s:
@@ -88,7 +89,7 @@ class LivePanel:
         return self._started.num_steps if self._started else self.step
 
     @property
-    def state(self) -> str:
+    def status(self) -> str:
         if self._result:
             return f"done, XE {self._result.summaries[-1]['xe']:.4f} nats per token"
         if self._end or self._started is None:
@@ -111,7 +112,7 @@ class LivePanel:
     def text(self) -> str:
         facts = [f"{name:14}{value}" for name, value in self._facts().items()]
         measured = [f"XE on {name}: {_xe_words(event)}" for name, event in self._evaluated.items()]
-        return "\n  ".join([f"{self.config.run_id}: {self.state}", *facts, *measured, *self.lines])
+        return "\n  ".join([f"{self.config.run_id}: {self.status}", *facts, *measured, *self.lines])
 
     @property
     def html(self) -> str:
@@ -120,7 +121,7 @@ class LivePanel:
         lines = "".join(f"<div>{html.escape(line)}</div>" for line in self.lines)
         return (
             f'<div class="live-panel" data-step="{self.step}" data-steps="{self.num_steps}" style="{_PANEL}">'
-            f"<b>{html.escape(self.config.run_id)}</b> &nbsp;{self.state}{_bar(self.step, self.num_steps)}"
+            f"<b>{html.escape(self.config.run_id)}</b> &nbsp;{self.status}{_bar(self.step, self.num_steps)}"
             f'<div style="display:flex;gap:32px;flex-wrap:wrap;align-items:flex-start">{"".join(parts)}</div>'
             f'<div style="font-size:12px;opacity:.75;overflow-wrap:anywhere;margin-top:6px">{lines}</div></div>'
         )
@@ -183,10 +184,11 @@ def train_under(config: RunConfig, storage: Storage, show: Show, refresh_s: floa
     """The same with the panel in another place; its last state stays there, however the training ends."""
     from helpers.training.train_single_k import train_single_k  # imports torch
 
+    recipe = find_study(config.study).recipe()
     panel = LivePanel(config=config, storage=storage, show=show, refresh_s=refresh_s)
     panel.refresh()
     try:
-        return train_single_k(config, storage, [panel])
+        return train_single_k(config, storage, [panel], recipe)
     except BaseException as error:
         panel.stop(error)
         raise

@@ -7,17 +7,17 @@ the training cell reads it when that cell runs. Only what ipywidgets 7.7 and 8 b
 import functools
 import html
 import traceback
-import typing
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from helpers.config import GptSize, PythiaSize, RunConfig
+from helpers.config import RunConfig
+from helpers.errors import is_foreseen, three_lines
 from helpers.grid.plan import Measure, plan_grid
-from helpers.notebook.errors import is_foreseen, three_lines
 from helpers.notebook.panel import train_under
-from helpers.settings import replace_field
+from helpers.runs.config_file import read_config
+from helpers.settings import MODEL_SIZE, replace_fields, split_override
 from helpers.storage import Storage
-from helpers.studies import find_preset, find_study, known_components
+from helpers.studies import find_preset, find_study
 from helpers.studies.run_preset import measured_speed
 
 if TYPE_CHECKING:
@@ -25,42 +25,50 @@ if TYPE_CHECKING:
 
 PRESETS_OWN = ""
 """A source or size that is left to the preset."""
+_SIZE = "SIZE"
 _PRE = "white-space:pre-wrap;line-height:1.35"  # ipywidgets 7 sets the lines of HTML as far apart as its buttons
-_SIZES = {"pythia": typing.get_args(PythiaSize), "gpt": typing.get_args(GptSize)}
 
 
 class Picker:
     """The run to train: `config` follows the widgets, if there are any.
 
-    `values` are the notebook's parameters that are a field of the config each, as its study's PARAMETERS name them.
+    `values` are the notebook's parameters that choose one value of an axis of the study each. `run`: a planned run by
+    its name, instead of all that.
     """
 
     def __init__(
         self, study: str, storage: Storage, preset: str,
-        source: str = "", tokenizer: str = "", overrides: Iterable[str] = (), **values: Any,
+        source: str = "", tokenizer: str = "", overrides: Iterable[str] = (), run: str = "", **values: Any,
     ) -> None:  # fmt: skip
-        self._presets, parameters = find_study(study).PRESETS, find_study(study).PARAMETERS
-        if values.keys() != parameters.keys():
-            raise ValueError(f"{', '.join(values)} do not pick a run of {study}; give {', '.join(parameters)}")
-        self._find = functools.partial(find_preset, study, tokenizer=tokenizer, overrides=list(overrides))
+        self._study = find_study(study)
+        if values.keys() != self._study.parameters.keys():
+            legal = ", ".join(self._study.parameters)
+            raise ValueError(f"{', '.join(values)} do not pick a run of {study}; give {legal}")
+        overrides = list(overrides)
+        for name, axis in self._study.parameters.items():
+            if any(split_override(override)[0] == axis for override in overrides):
+                raise ValueError(f"OVERRIDES sets {axis}, which the parameter {name} chooses here; set that one")
+        self._planned = read_config(storage, run) if run else None
+        self._find = functools.partial(find_preset, study, tokenizer=tokenizer, overrides=overrides)
         self._storage = storage
-        self._fields = {"SIZE": "model.size"} | parameters  # a study that varies the size names it itself
+        self._fields = {_SIZE: MODEL_SIZE} | self._study.parameters  # a study that varies the size names it itself
         self._picked = {"PRESET": preset} | values | {"SOURCE": source}
-        self._picked.setdefault("SIZE", PRESETS_OWN)
+        self._picked.setdefault(_SIZE, PRESETS_OWN)
         self._speeds: dict[tuple[Any, ...], float] = {}
 
     @property
     def config(self) -> RunConfig:
-        """The run that is picked. ValueError if there can be none such."""
+        """The run that is picked, or the planned one that was named. ValueError if there can be none such."""
+        if self._planned:
+            return self._planned
         config = self._find(name=self._picked["PRESET"], source=self._picked["SOURCE"]).config
-        for name, field in self._fields.items():
-            if self._picked[name] != PRESETS_OWN:
-                config = replace_field(config, field, self._picked[name])
-        return config
+        values = {field: self._picked[name] for name, field in self._fields.items()}
+        return replace_fields(config, {field: value for field, value in values.items() if value != PRESETS_OWN})
 
     def plan(self, measure: Measure | None = None) -> str:
         """What the picked run is and would cost, in lines. Nothing is downloaded."""
-        run = plan_grid([self.config], self._storage, measure=measure).runs[0]
+        axes, role_of = tuple(self._study.axes), self._study.role_of
+        run = plan_grid([self.config], self._storage, axes=axes, role_of=role_of, measure=measure).runs[0]
         fetch = "\n\nIts papers are not in the storage yet: they are fetched before it is trained."
         return f"{run}{fetch if run.components is None else ''}"
 
@@ -96,7 +104,7 @@ class Picker:
     def _dropdown(self, name: str) -> "ipywidgets.Dropdown":
         import ipywidgets
 
-        words = {"K": "K", "SIZE": "model size"}.get(name, name.lower())
+        words = {"K": "K", _SIZE: "model size"}.get(name, name.lower())
         options = [("the preset's" if value == PRESETS_OWN else str(value), value) for value in self._options(name)]
         dropdown = ipywidgets.Dropdown(description=words, options=options, value=self._picked[name])
         return dropdown.add_class(f"picker-{name.lower()}")
@@ -105,19 +113,20 @@ class Picker:
         """What the study's presets have, and what is picked already."""
         picked = self._picked[name]
         if name == "PRESET":
-            return list(self._presets)
+            return list(self._study.presets)
         if name == "SOURCE":
-            known = [preset.config.data.source for preset in self._presets.values()]
+            known = [preset.config.data.source for preset in self._study.presets.values()]
             return list(dict.fromkeys([PRESETS_OWN, picked, *known]))
         if picked == PRESETS_OWN:
-            return [PRESETS_OWN, *_SIZES[self.config.model.family]]
-        runs = [run for preset in self._presets.values() for run in preset.runs(known_components(preset.config.data))]
-        values = dict.fromkeys([*(_value(run, self._fields[name]) for run in runs), picked])
+            return [PRESETS_OWN, *self.config.model.SIZES]
+        axis = self._fields[name]
+        presets = self._study.presets.values()
+        values = dict.fromkeys([*(value for preset in presets for value in preset.axes[axis]), picked])
         return sorted(values) if isinstance(picked, int) else list(values)
 
     def _explain(self, plan: "ipywidgets.HTML") -> None:
         """The plan, at once where the speed of such a model is known; a measurement of seconds is announced."""
-        head = self._presets[self._picked["PRESET"]].description
+        head = self._study.presets[self._picked["PRESET"]].description
 
         def say(text: str) -> None:
             plan.value = f"<i>{html.escape(head)}</i><pre style='{_PRE}'>{html.escape(text)}</pre>"
@@ -147,7 +156,3 @@ class Picker:
         except (Exception, KeyboardInterrupt) as error:  # an error in a callback would be lost
             words = three_lines(error) if is_foreseen(error) else "".join(traceback.format_exception(error))
             panel.value += f"<pre style='{_PRE}'>{html.escape(words)}</pre>"
-
-
-def _value(config: RunConfig, field: str) -> Any:
-    return functools.reduce(getattr, field.split("."), config)

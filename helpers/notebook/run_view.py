@@ -31,8 +31,8 @@ def component_table(result: Result) -> "pd.DataFrame":
 
 
 def last_rows(result: Result) -> list[dict[str, Any]]:
-    """The lines of each component at the end of the run."""
-    return [row for row in result.xe if row["step"] == result.summaries[-1]["step"]]
+    """The rows of each component at the end of the run; none where its study measures something else."""
+    return [row for row in result.rows_of("xe") if row["step"] == result.summaries[-1]["step"]]
 
 
 def position_figure(result: Result) -> "Figure":
@@ -43,15 +43,16 @@ def position_figure(result: Result) -> "Figure":
 
 
 def run_figure(metrics: list[dict[str, Any]], result: Result | None) -> "Figure":
-    """The training loss over the steps, as metrics.jsonl has it, and once there is a result XE over the position."""
+    """The training loss over the steps, as metrics.jsonl has it, and where the result has it XE over the position."""
     from helpers.analysis.figures import MEASURED
 
     figure, (loss, positions) = panels(2, (10.4, 3.4))
     loss.plot([row["step"] for row in metrics], [row["loss"] for row in metrics], color=MEASURED)
     loss.set(xlabel="step", ylabel="nats per token", title="Training loss")
-    if result is None:
+    if result is None or not last_rows(result):
+        words = "XE by position: once the run is done" if result is None else "this study measures no XE by position"
         positions.set_axis_off()
-        positions.text(0.5, 0.5, "XE by position: once the run is done", ha="center", color="0.4")
+        positions.text(0.5, 0.5, words, ha="center", color="0.4")
     else:
         _draw_positions(positions, result)
     return figure

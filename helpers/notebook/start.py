@@ -29,10 +29,10 @@ def start_report(preset: Preset, storage: Storage) -> str:
 def _device_lines(config: RunConfig) -> list[str]:
     import torch  # slow to import, and not needed for anything else here
 
-    from helpers.training.device import choose_device, choose_precision
+    from helpers.device import choose_device, choose_precision
 
-    device = choose_device(config)
-    precision, _ = choose_precision(config, device)
+    device = choose_device(config.execution)
+    precision, _ = choose_precision(config.train, device)
     if device.type == "cpu":
         words = "enough for a preset that says so, such as demo; a GPU on Colab: Runtime, Change runtime type, T4"
         return [
@@ -52,6 +52,6 @@ def _done_line(preset: Preset, storage: Storage) -> str:
         runs = known_runs(preset, storage)
     except ComponentsUnknown:
         return "done: told once the token cache is there, which names the runs"
-    states = [run_status(config, storage).state for config in runs]
-    others = [f"{states.count(state)} {state}" for state in ("running", "failed") if state in states]
-    return ", ".join([f"done: {states.count('done')} of the {len(states)} runs of this preset", *others])
+    found = [run_status(config, storage).status for config in runs]
+    others = [f"{found.count(status)} {status}" for status in ("running", "failed") if status in found]
+    return ", ".join([f"done: {found.count('done')} of the {len(found)} runs of this preset", *others])

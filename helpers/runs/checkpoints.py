@@ -1,16 +1,16 @@
 """Checkpoints and snapshots as files: published whole, verified when read, and without pickle anywhere.
 
-A checkpoint is a folder `step_*/` with model.safetensors, optimizer.safetensors, state.json and a manifest of their
-sizes and SHA-256; everything a run needs to go on. A snapshot is one safetensors file of the weights, which carries
-the hash of its own tensors. Loading takes the newest checkpoint that verifies; a damaged one is set aside and
-reported, and the one before is used.
+A checkpoint is a folder `step_*/` with model.safetensors, optimizer.safetensors, state.json, extra.safetensors where a
+study carries further tensors, and a manifest of their sizes and SHA-256: everything a run needs to go on. A snapshot is
+one safetensors file of the weights, which carries the hash of its own tensors. Loading takes the newest checkpoint that
+verifies; a damaged one is set aside and reported, and the one before is used.
 """
 
 import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,10 @@ from helpers.seals import read_sealed, sealed
 from helpers.storage import STEP, Storage, file_sha256, remove_leftovers
 
 Tensors = dict[str, torch.Tensor]
-_FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
+_MODEL, _OPTIMIZER, _EXTRA, _STATE = "model.safetensors", "optimizer.safetensors", "extra.safetensors", "state.json"
+_NEEDED = {_MODEL, _OPTIMIZER, _STATE}
 _ASIDE = "damaged_"
+_LAST = "last"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +34,11 @@ class Checkpoint:
     step: int
     model: Tensors
     optimizer: Tensors
-    """`<parameter>/<state>`: exp_avg, exp_avg_sq and step of each parameter."""
+    """`<parameter>/<state>`, such as exp_avg, for each parameter that has been updated."""
+    extra: Tensors = field(default_factory=dict)
+    """What a study carries from step to step beside the weights."""
     state: dict[str, Any]
-    """What is not a tensor: the running mean of the loss, the gradient scaler, the lines of metrics.jsonl."""
+    """What is not a tensor: the running mean of the loss, the gradient scaler, the rows of metrics.jsonl."""
 
 
 def save_checkpoint(outbox: Outbox, checkpoint: Checkpoint, keep: int) -> Path:
@@ -79,8 +83,10 @@ def checkpoint_fault(folder: Path, run_id: str) -> str | None:
         manifest = read_sealed(folder / "manifest.json")
         if (manifest["run_id"], f"step_{manifest['step']:09d}") != (run_id, folder.name):
             return f"it is step {manifest['step']} of run {manifest['run_id']}"
-        for name in _FILES:
-            file, expected = folder / name, manifest["files"][name]
+        if not _NEEDED <= manifest["files"].keys() <= _NEEDED | {_EXTRA}:
+            return "its manifest.json does not name the files of a checkpoint"
+        for name, expected in manifest["files"].items():
+            file = folder / name
             if file.stat().st_size != expected["bytes"]:
                 return f"{name} has {file.stat().st_size} bytes instead of {expected['bytes']}"
             if file_sha256(file) != expected["sha256"]:
@@ -97,13 +103,26 @@ def delete_checkpoints(storage: Storage, run_id: str) -> None:
     shutil.rmtree(storage.checkpoints(run_id), ignore_errors=True)
 
 
-def save_snapshot(outbox: Outbox, step: int, model: Tensors, keep: int) -> None:
-    """Send the weights of a step to the storage, then delete all but the newest `keep` snapshots of the run."""
+def save_snapshot(outbox: Outbox, step: int, model: Tensors, keep: int, *, is_last: bool) -> None:
+    """Send the weights of a step to the storage, then delete all but the newest `keep` snapshots of the run.
+
+    `is_last` marks the end of the run: its steps may be fewer than were planned.
+    """
     metadata = {"run_id": outbox.run_id, "step": str(step), "weights_sha256": weights_sha256(model)}
+    metadata |= {_LAST: "true"} if is_last else {}
     target = outbox.storage.snapshot(outbox.run_id, step)
     outbox.put(target, lambda path: save_file(model, path, metadata=metadata))
     if not outbox.is_away:
         thin_snapshots(outbox.storage, outbox.run_id, keep)
+
+
+def is_last_snapshot(path: Path) -> bool:
+    """Whether a snapshot says that its run ended there; False for one that cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get(_LAST) == "true"
+    except (OSError, SafetensorError):
+        return False
 
 
 def thin_snapshots(storage: Storage, run_id: str, keep: int) -> None:
@@ -155,10 +174,14 @@ def weights_sha256(tensors: Tensors) -> str:
 
 def _write_checkpoint(folder: Path, run_id: str, checkpoint: Checkpoint) -> None:
     folder.mkdir()
-    save_file(checkpoint.model, folder / "model.safetensors")
-    save_file(checkpoint.optimizer, folder / "optimizer.safetensors")
-    (folder / "state.json").write_text(json.dumps(checkpoint.state), encoding="utf-8")
-    files = {name: {"bytes": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)} for name in _FILES}
+    save_file(checkpoint.model, folder / _MODEL)
+    save_file(checkpoint.optimizer, folder / _OPTIMIZER)
+    if checkpoint.extra:
+        save_file(checkpoint.extra, folder / _EXTRA)
+    (folder / _STATE).write_text(json.dumps(checkpoint.state), encoding="utf-8")
+    files = {
+        path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in sorted(folder.iterdir())
+    }
     manifest = sealed({"run_id": run_id, "step": checkpoint.step, "files": files})
     (folder / "manifest.json").write_text(manifest, encoding="utf-8")
 
@@ -166,7 +189,8 @@ def _write_checkpoint(folder: Path, run_id: str, checkpoint: Checkpoint) -> None
 def _read_checkpoint(folder: Path, step: int) -> Checkpoint:
     return Checkpoint(
         step=step,
-        model=load_file(folder / "model.safetensors"),
-        optimizer=load_file(folder / "optimizer.safetensors"),
-        state=json.loads((folder / "state.json").read_text(encoding="utf-8")),
+        model=load_file(folder / _MODEL),
+        optimizer=load_file(folder / _OPTIMIZER),
+        extra=load_file(folder / _EXTRA) if (folder / _EXTRA).exists() else {},
+        state=json.loads((folder / _STATE).read_text(encoding="utf-8")),
     )

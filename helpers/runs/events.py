@@ -49,7 +49,8 @@ class Notice:
 @dataclass(frozen=True, kw_only=True)
 class Evaluated:
     step: int
-    component: str
+    part: str
+    """What was measured, such as one component."""
     xe: float
     bayes_xe: float | None
 
@@ -90,6 +91,6 @@ def describe(event: Event) -> str:
             return f"note: {event.text}"
         case Evaluated():
             bayes = f" (Bayes {event.bayes_xe:.4f})" if event.bayes_xe is not None else ""
-            return f"XE at step {event.step:,} on {event.component}: {event.xe:.4f} nats per token{bayes}"
+            return f"XE at step {event.step:,} on {event.part}: {event.xe:.4f} nats per token{bayes}"
         case Finished():
             return f"{event.run_id}: done, {event.path}"

@@ -1,7 +1,7 @@
-"""metrics.jsonl: a line for each log of a run, rewritten whole beside each checkpoint.
+"""Rows that a training gathers: metrics.jsonl, one for each log, and measurements.jsonl, what is evaluated on the way.
 
-The lines travel in the checkpoint, from which a run goes on: the file is for readers, and one that is lost or damaged
-is whole again with the next checkpoint. Its last line carries the SHA-256 of all, and each names its run.
+The rows travel in the checkpoint, from which a run goes on, and each file is rewritten whole beside it: a lost or
+damaged one is whole again with the next checkpoint. Its last line carries the SHA-256 of all, and each names its run.
 """
 
 import json
@@ -16,16 +16,18 @@ from helpers.storage import Storage
 
 
 @dataclass(kw_only=True)
-class MetricsLog:
-    """The lines of one run; a file on Drive is never appended to, so they are kept here and published whole."""
+class RowLog:
+    """The rows of one file of a run: kept here and published whole, for a file on Drive is never appended to."""
 
     outbox: Outbox
+    path: Path
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     def publish(self) -> None:
-        text = sealed_lines([{"run_id": self.outbox.run_id} | _finite(row) for row in self.rows])
-        path = metrics_path(self.outbox.storage, self.outbox.run_id)
-        self.outbox.put(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        """Send the file to the storage; without a row there is none."""
+        if self.rows:
+            text = sealed_lines([{"run_id": self.outbox.run_id} | _finite(row) for row in self.rows])
+            self.outbox.put(self.path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:
@@ -37,18 +39,24 @@ def metrics_path(storage: Storage, run_id: str) -> Path:
     return storage.run(run_id) / "metrics.jsonl"
 
 
-def check_metrics(path: Path, run_id: str) -> None:
-    """ValueError if the metrics file at `path` is missing, was cut or altered, or is another run's."""
+def measurements_path(storage: Storage, run_id: str) -> Path:
+    return storage.run(run_id) / "measurements.jsonl"
+
+
+def check_rows(path: Path, run_id: str) -> list[dict[str, Any]]:
+    """The rows of a file that is whole. ValueError if it is missing, was cut or altered, or is another run's."""
     try:
-        owners = {row.get("run_id") for row in read_sealed_lines(path, "metrics file")} - {run_id}
+        rows = read_sealed_lines(path, "file of rows")
     except FileNotFoundError as error:
         raise ValueError(f"{path} is missing") from error
-    if owners:
-        raise ValueError(f"{path} belongs to run {owners.pop()}")
+    for row in rows:
+        if (owner := row.pop("run_id", None)) != run_id:
+            raise ValueError(f"{path} belongs to run {owner}")
+    return rows
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics file up to the first that is broken, none if it does not exist."""
+    """The rows of a metrics file up to the first that is broken, none if it does not exist."""
     rows: list[dict[str, Any]] = []
     if path.exists():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():

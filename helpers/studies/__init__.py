@@ -1,72 +1,77 @@
-"""The studies and their presets, by name."""
+"""The studies and their presets, by name. Nothing else knows how many there are."""
 
 import dataclasses
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType
 
-from helpers.config import ARXIV_COMPONENTS, ARXIV_SOURCE, SYNTHETIC_SOURCE, DataConfig, RunConfig
-from helpers.data.hidden_markov import component_names
-from helpers.data.sources.stories import TINYSTORIES_SOURCE, is_stories, story_component
-from helpers.settings import apply_overrides
-from helpers.studies.activation import presets as activation
-from helpers.studies.ergodic import presets as ergodic
-from helpers.studies.ergodic.mixtures import Mixtures
-from helpers.studies.preset import Preset
+from helpers.config import DataConfig, RunConfig
+from helpers.data.sources import SOURCES, find_source
+from helpers.settings import apply_overrides, field_value
+from helpers.studies.activation import STUDY as ACTIVATION
+from helpers.studies.ergodic import STUDY as ERGODIC
+from helpers.studies.preset import Components, Preset
+from helpers.studies.study import Study
 
-STUDIES: dict[str, ModuleType] = {"ergodic": ergodic, "activation": activation}
+STUDIES: tuple[Study, ...] = (ERGODIC, ACTIVATION)
 
 
-def find_study(name: str) -> ModuleType:
-    """The module of a study. ValueError for an unknown name.
-
-    It has PRESETS, the NOTEBOOK of a run, PARAMETERS (the config's field of each parameter of that notebook), the
-    notebook and parameters of its ANALYSIS, `analyse`, and `predict` where runs are held out.
-    """
-    if name not in STUDIES:
-        raise ValueError(f"study = {name!r} is unknown; the studies are {', '.join(STUDIES)}")
-    return STUDIES[name]
+def find_study(name: str) -> Study:
+    """ValueError for an unknown name."""
+    for study in STUDIES:
+        if study.name == name:
+            return study
+    raise ValueError(f"study = {name!r} is unknown; the studies are {', '.join(study.name for study in STUDIES)}")
 
 
-def find_preset(study: str, name: str, source: str = "", tokenizer: str = "", overrides: Iterable[str] = ()) -> Preset:
+def find_preset(
+    study: str,
+    name: str,
+    source: str = "",
+    tokenizer: str = "",
+    overrides: Iterable[str] = (),
+    only: Iterable[str] = (),
+) -> Preset:
     """A study's preset with another source or tokenizer (empty: the preset's own) and each `a.b=value` applied.
 
-    A size that is set is the only one: it takes the place of those that a grid over K varies.
+    An axis that is set has that value alone. `only` then chooses values of axes, each choice such as k=1,4.
     ValueError for an unknown study, preset or field.
     """
-    presets = find_study(study).PRESETS
+    presets = find_study(study).presets
     if name not in presets:
         raise ValueError(f"preset = {name!r} is unknown; the presets of {study} are {', '.join(presets)}")
-    choices = [f"data.source={source}"] * bool(source) + [f"data.tokenizer={tokenizer}"] * bool(tokenizer)
-    given = [_grid_keeps_k_and_seed(override) for override in overrides]
-    config = apply_overrides(presets[name].config, [*choices, *given])
-    preset = dataclasses.replace(presets[name], config=_with_absolute_paths(config))
-    has_size = any(override.partition("=")[0].strip() == "model.size" for override in given)
-    return dataclasses.replace(preset, sizes=()) if has_size and isinstance(preset, Mixtures) else preset
+    chosen = [f"data.source={source}"] * bool(source) + [f"data.tokenizer={tokenizer}"] * bool(tokenizer)
+    overrides = [*chosen, *map(_keep_study, overrides)]
+    preset = presets[name].pinned(overrides)
+    config = _with_absolute_paths(apply_overrides(preset.config, overrides))
+    return dataclasses.replace(preset, config=config).only(only)
 
 
-def known_components(data: DataConfig) -> dict[str, int | None] | None:
-    """The component names of a source that can be told without its papers, sizes unknown; None for local papers."""
-    if is_stories(data.source):
-        return {story_component(data.source): None}
-    names = {ARXIV_SOURCE: ARXIV_COMPONENTS, SYNTHETIC_SOURCE: component_names(data.synthetic)}.get(data.source)
+def preset_of(config: RunConfig) -> Preset:
+    """A grid of one run."""
+    study = find_study(config.study)
+    axes = {axis: (field_value(config, axis),) for axis in study.axes}
+    return Preset(description="one planned run", config=config, axes=axes)
+
+
+def known_components(data: DataConfig) -> Components | None:
+    """The component names of a source that can be told without its papers, sizes unknown; None where only they tell."""
+    names = find_source(data.source).component_names(data)
     return dict.fromkeys(names) if names else None
 
 
-def _grid_keeps_k_and_seed(override: str) -> str:
-    name = override.partition("=")[0].strip()
-    if name in ("k", "seed", "study"):
-        raise ValueError(f"override {override!r}: {name} is chosen by its own option; override such as train.steps=500")
+def _keep_study(override: str) -> str:
+    if override.partition("=")[0].strip() == "study":
+        raise ValueError(f"override {override!r}: the study has its own option; override such as train.steps=500")
     return override
 
 
 def _with_absolute_paths(config: RunConfig) -> RunConfig:
     """Local files named from the root, because a run's notebook is executed in another folder."""
-    builtin = (ARXIV_SOURCE, SYNTHETIC_SOURCE, TINYSTORIES_SOURCE)
     changes = {}
     for field in ("source", "tokenizer"):
-        path = Path(os.path.expanduser(getattr(config.data, field)))
-        if str(path) not in builtin and path.exists():
+        name = getattr(config.data, field)
+        path = Path(os.path.expanduser(name))
+        if name not in SOURCES and path.exists():
             changes[field] = str(path.absolute())
     return dataclasses.replace(config, data=dataclasses.replace(config.data, **changes))

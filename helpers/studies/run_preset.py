@@ -1,21 +1,22 @@
 """A preset's runs from plan to report, as the command line and the notebook both start them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from helpers import studies
 from helpers.config import RunConfig
+from helpers.data.cache_id import cache_id
 from helpers.data.components import component_pools
-from helpers.data.fetch_arxiv import cache_id, ensure_cache
+from helpers.data.fetch_arxiv import ensure_cache
 from helpers.data.token_cache import TokenCache, open_cache
-from helpers.grid.notebook_job import ROOT
-from helpers.grid.plan import plan_grid
+from helpers.grid.plan import Measure, Plan, plan_grid
 from helpers.grid.runner import GridReport, require_workers, run_grid
 from helpers.grid.shard import WHOLE, Shard
 from helpers.grid.space import require_space
-from helpers.runs.progress import run_state
+from helpers.grid.status_table import GridStatus, grid_status
+from helpers.repository import ROOT
+from helpers.runs.status import run_status
 from helpers.storage import Storage
-from helpers.studies.ergodic.plan_power import power_text
-from helpers.studies.preset import ComponentsUnknown, Preset
+from helpers.studies import find_study, known_components
+from helpers.studies.preset import Components, ComponentsUnknown, Preset
 
 
 def known_runs(preset: Preset, storage: Storage, shard: Shard = WHOLE) -> list[RunConfig]:
@@ -24,41 +25,70 @@ def known_runs(preset: Preset, storage: Storage, shard: Shard = WHOLE) -> list[R
     return shard.of(preset.runs(component_sizes(preset.config, cache)))
 
 
-def component_sizes(config: RunConfig, cache: TokenCache | None) -> dict[str, int | None] | None:
+def component_sizes(config: RunConfig, cache: TokenCache | None) -> Components | None:
     """The components of a source with their usable train tokens, as far as they are known."""
     if cache is None:
-        return studies.known_components(config.data)
-    return {name: pool.num_tokens for name, pool in component_pools(config, cache, "train", seed=config.seed).items()}
+        return known_components(config.data)
+    pools = component_pools(config.data, cache, "train", seed=config.seed)
+    return {name: pool.num_tokens for name, pool in pools.items()}
+
+
+def plan_preset(
+    preset: Preset, storage: Storage, shard: Shard = WHOLE, *,
+    measure: Measure | None = None, seed_deviation: float | None = None, workers: int = 1,
+) -> Plan:  # fmt: skip
+    """The plan of a preset's shard, with what its study says of the whole grid. `measure` times steps on this device.
+
+    ValueError if the runs cannot be compared, or one of them cannot be trained or evaluated.
+    """
+    study = find_study(preset.config.study)
+    said = study.plan_note(
+        known_runs(preset, storage), storage, measure=measure is not None, seed_deviation=seed_deviation
+    )
+    return plan_grid(
+        known_runs(preset, storage, shard), storage, axes=tuple(preset.axes), role_of=study.role_of,
+        measure=measure, notes=(said, preset.note), workers=workers,
+    )  # fmt: skip
+
+
+def status_of(preset: Preset, storage: Storage, shard: Shard = WHOLE) -> GridStatus:
+    """How far every run of a preset's shard is. ComponentsUnknown if it takes the cache to tell the runs."""
+    role_of = find_study(preset.config.study).role_of
+    return grid_status(known_runs(preset, storage, shard), storage, preset.axes, role_of)
 
 
 def run_preset(
-    study: str, name: str, preset: Preset, storage: Storage, *,
-    workers: int = 1, shard: str = "", report: Callable[[str], None] = print,
-) -> GridReport:  # fmt: skip
+    preset: Preset, storage: Storage, *, workers: int = 1, shard: str = "", report: Callable[[str], None] = print
+) -> GridReport:
     """Build the cache and report the plan if anything is left to do, then run the study's notebook for it.
 
-    `preset` is what `name` became by a source, a tokenizer and overrides. `shard` is i/n, or empty for the whole grid.
-    ValueError for a shard or a number of workers that cannot be, and if the disk has too little space.
+    `shard` is i/n, or empty for the whole grid. ValueError for a shard or a number of workers that cannot be, for runs
+    that cannot be trained, evaluated or compared, and if the disk has too little space.
     """
     require_workers(workers)
-    part, module = Shard.parse(shard), studies.find_study(study)
+    part, study = Shard.parse(shard), find_study(preset.config.study)
     configs = _prepare(preset, storage, part, workers, report)
-    base = studies.find_preset(study, name).config
 
-    def execute(chosen: list[RunConfig]) -> GridReport:
-        return run_grid(
-            chosen, storage, notebook=ROOT / module.NOTEBOOK, preset=name, base=base, fields=module.PARAMETERS,
-            workers=workers, shard=part, report=report,
-        )  # fmt: skip
+    def execute(chosen: Iterable[RunConfig]) -> GridReport:
+        return run_grid(chosen, storage, notebook=ROOT / study.notebook, workers=workers, shard=part, report=report)
 
     held_out = [config for config in configs if preset.is_held_out(config)]
-    others = execute([config for config in configs if config not in held_out])
+    others = execute(config for config in configs if config not in held_out)
     if not held_out:
         return others
-    if reason := module.predict(preset, storage, report):
+    runs = known_runs(preset, storage)
+    groups = [[c for c in runs if preset.is_held_out(c) == wanted] for wanted in (False, True)]
+    if reason := study.before_held_out(*groups, storage, report):
         report(f"the held-out runs wait: {reason}")
         return others.with_left(held_out, reason)
     return others.joined(execute(held_out))
+
+
+def measured_speed(config: RunConfig, vocab_size: int) -> float:
+    """Training tokens a second of a run on this device."""
+    from helpers.training.speed import measure_tokens_per_s  # imports torch, which a grid that is done does not need
+
+    return measure_tokens_per_s(config, vocab_size)
 
 
 def _prepare(
@@ -67,21 +97,13 @@ def _prepare(
     """The runs, after their cache was built once for all of them; without a cache if every run is done."""
     try:
         configs = known_runs(preset, storage, shard)
-        if all(run_state(config, storage).state == "done" for config in configs):
+        if all(run_status(config, storage).status == "done" for config in configs):
             return configs
     except ComponentsUnknown:
         pass  # the cache that is built next names them
-    ensure_cache(preset.config.data, storage)
-    configs = known_runs(preset, storage, shard)
-    power = power_text(known_runs(preset, storage), storage)
-    plan = plan_grid(configs, storage, measure=measured_speed, note=preset.note, power=power, workers=workers)
+    for data in {cache_id(config.data): config.data for config in preset.grid}.values():
+        ensure_cache(data, storage)
+    plan = plan_preset(preset, storage, shard, measure=measured_speed, workers=workers)
     report(f"{plan}\n")
     require_space(plan.needed_bytes, preset.config, storage)
-    return configs
-
-
-def measured_speed(config: RunConfig, vocab_size: int) -> float:
-    """Training tokens a second of a run on this device."""
-    from helpers.training.speed import measure_tokens_per_s  # imports torch, which a grid that is done does not need
-
-    return measure_tokens_per_s(config, vocab_size)
+    return [run.config for run in plan.runs]

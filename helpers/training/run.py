@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from helpers.config import RunConfig
 from helpers.data.components import Selection, select
 from helpers.data.fetch_arxiv import ensure_cache
-from helpers.data.token_cache import TokenCache, flat_tokens
+from helpers.data.flat_tokens import flat_tokens
+from helpers.data.token_cache import TokenCache
 from helpers.data.window_dataset import WindowDataset
-from helpers.data.window_order import window_order
+from helpers.evaluation.windows import require_evaluation
 from helpers.outbox import Outbox
 from helpers.runs.events import Subscriber
+from helpers.runs.length import order_of
 from helpers.storage import Storage
 
 
@@ -27,20 +29,27 @@ class Run:
 
     @property
     def num_steps(self) -> int:
+        """The most that it trains: a step may end it earlier."""
         return self.dataset.order.num_steps
+
+    def finish_delivery(self) -> None:
+        """Deliver everything that waits in the outbox; StorageAway if the storage does not take it in time."""
+        self.outbox.finish(60 * self.config.execution.storage_patience_minutes)
 
 
 def prepare_run(config: RunConfig, outbox: Outbox, emit: Subscriber) -> Run:
     """The run's cache, built if it is missing, and its windows.
 
-    The evaluation's tokens are unpacked here too: hours later they need no storage, and a damaged part is found now.
+    What the evaluation needs is looked for now, and its tokens are unpacked: hours later they need no storage, and
+    neither a damaged part nor a component without windows is found only then.
     """
     storage = outbox.storage
     cache = ensure_cache(config.data, storage, report=outbox.report)
     selection = select(config, cache)
+    require_evaluation(config.data, config.eval, cache, selection.components)
     flat = flat_tokens(cache, "train", storage, outbox.report)
     flat_tokens(cache, config.eval.split, storage, outbox.report)
-    dataset = WindowDataset(flat=flat, order=window_order(config, selection))
+    dataset = WindowDataset(flat=flat, order=order_of(config, selection))
     return Run(
         config=config, storage=storage, cache=cache, selection=selection, dataset=dataset, outbox=outbox, emit=emit
     )

@@ -3,7 +3,6 @@
 import math
 
 from helpers.config import RunConfig
-from helpers.models.shapes import SHAPES
 
 
 def learning_rate(config: RunConfig, step: int, num_steps: int) -> float:
@@ -22,5 +21,5 @@ def learning_rate(config: RunConfig, step: int, num_steps: int) -> float:
 def peak_learning_rate(config: RunConfig) -> float:
     """`train.peak_lr` at the width that it is for, and inverse to the width elsewhere."""
     train = config.train
-    scale = 1 if train.lr_at_width is None else train.lr_at_width / SHAPES[config.model.size].d_model
+    scale = 1 if train.lr_at_width is None else train.lr_at_width / config.model.shape.d_model
     return train.peak_lr * scale

@@ -1,33 +1,60 @@
-"""The state of a run in memory, one step of training, and the checkpoint that holds all of it."""
+"""The state of a run in memory, one step of training on windows, and the checkpoint that holds all of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
-from helpers.config import RunConfig, TrainConfig
+from helpers.config import TrainConfig
 from helpers.counter_rng import Stream, torch_seed
-from helpers.data.window_dataset import WindowBatch
 from helpers.models.language_model import build_model
 from helpers.models.window_model import WindowModel
 from helpers.runs.checkpoints import Checkpoint, Tensors
-from helpers.training.device import choose_micro_batch
+from helpers.training.accelerator import choose_micro_batch
+from helpers.training.run import Run
+from helpers.training.schedule import learning_rate
+
+
+@dataclass(kw_only=True)
+class LossMean:
+    """The running mean of the loss, against which divergence is judged, and the losses since it was last brought up."""
+
+    mean: float | None = None
+    total: torch.Tensor | float = 0.0
+    """Sum of the losses of `num_steps` steps; it may still be on the device."""
+    num_steps: int = 0
+
+    def add(self, loss: torch.Tensor) -> None:
+        self.total = self.total + loss
+        self.num_steps += 1
+
+    def to_json(self) -> dict[str, Any]:
+        return {"loss_mean": self.mean, "loss_total": float(self.total), "loss_steps": self.num_steps}
+
+    @classmethod
+    def from_json(cls, state: dict[str, Any]) -> "LossMean":
+        """Of a checkpoint's state; those of earlier versions have a mean alone."""
+        return cls(mean=state["loss_mean"], total=state.get("loss_total", 0.0), num_steps=state.get("loss_steps", 0))
 
 
 @dataclass(kw_only=True)
 class TrainState:
-    """Weights, optimizer and scaler, and how many steps they have seen. Randomness is no state: see `train_step`."""
+    """Weights, optimizer and scaler, and how many steps they have seen. Randomness is no state: see `window_step`."""
 
     accelerator: Accelerator
     model: nn.Module
-    """WindowModel, as Accelerate wraps it."""
+    """A module that holds the language model as `model` (such as WindowModel), as Accelerate wraps it."""
     optimizer: Any
     micro_batch: int
     step: int = 0
-    loss_mean: float | None = None
-    """Running mean of the logged losses, against which divergence is judged."""
+    is_ended: bool = False
+    """Whether the last step said that it was the run's last, before all were done."""
+    extra: Tensors = field(default_factory=dict)
+    """What a study carries from step to step beside the weights, such as contexts or a counter: it travels in the
+    checkpoint as they do."""
+    loss: LossMean = field(default_factory=LossMean)
 
     @property
     def weights(self) -> Tensors:
@@ -36,9 +63,22 @@ class TrainState:
         return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
-def new_state(config: RunConfig, accelerator: Accelerator, vocab_size: int, bos_id: int) -> TrainState:
-    """A run at step 0."""
-    window_model = WindowModel(build_model(config.model, vocab_size, bos_id, config.seed), bos_id)
+@dataclass(frozen=True, kw_only=True)
+class Stepped:
+    """What one step of training tells."""
+
+    loss: torch.Tensor
+    """Mean over the step's tokens, nats per token; it may still be on the device."""
+    grad_norm: torch.Tensor
+    lr: float
+    is_last: bool = False
+    """Whether the run ends here, because it has converged or its patience is at an end."""
+
+
+def window_state(run: Run, accelerator: Accelerator) -> TrainState:
+    """A run on windows at step 0."""
+    config, cache = run.config, run.cache
+    window_model = WindowModel(build_model(config.model, cache.vocab_size, cache.bos_id, config.seed), cache.bos_id)
     optimizer = make_optimizer(config.train, window_model.to(accelerator.device))
     model, optimizer = accelerator.prepare(window_model, optimizer)
     model.train()
@@ -62,18 +102,17 @@ def make_optimizer(train: TrainConfig, model: WindowModel) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=train.peak_lr, betas=(train.beta1, train.beta2), eps=train.epsilon, fused=True)
 
 
-def train_step(
-    state: TrainState, batch: WindowBatch, config: RunConfig, learning_rate: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """One update with a global batch: its mean loss (nats per token) and gradient norm, both still on the device.
+def window_step(run: Run, state: TrainState) -> Stepped:
+    """One update with the global batch of the state's step.
 
     Gradients are summed over micro-batches and divided by the batch's tokens, so the update is that of the whole
     batch. Dropout is drawn from (seed, step): nothing random is carried from one step to the next.
     """
-    accelerator = state.accelerator
+    config, accelerator = run.config, state.accelerator
+    batch, lr = run.dataset.batch(state.step), learning_rate(config, state.step, run.num_steps)
     torch.manual_seed(torch_seed(config.seed, Stream.DROPOUT, counter=state.step))
     for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = lr
     tokens_BT = torch.from_numpy(batch.tokens).to(accelerator.device, non_blocking=True)
     loss_sum = torch.zeros((), device=accelerator.device)
     for micro_batch_BT in tokens_BT.split(state.micro_batch):
@@ -83,12 +122,11 @@ def train_step(
     grad_norm = accelerator.clip_grad_norm_(state.model.parameters(), config.train.clip_norm)
     state.optimizer.step()
     state.optimizer.zero_grad()
-    state.step += 1
-    return loss_sum, grad_norm
+    return Stepped(loss=loss_sum, grad_norm=grad_norm, lr=lr)
 
 
-def to_checkpoint(state: TrainState, rows: list[dict[str, Any]]) -> Checkpoint:
-    """`state`, with the lines of metrics.jsonl that were logged until now."""
+def to_checkpoint(state: TrainState, rows: dict[str, list[dict[str, Any]]]) -> Checkpoint:
+    """`state`, with the rows of the run's files that were gathered until now, by the name of the file."""
     scaler = state.accelerator.scaler
     named = {
         f"{name}/{key}": value.detach().cpu().contiguous()
@@ -99,25 +137,30 @@ def to_checkpoint(state: TrainState, rows: list[dict[str, Any]]) -> Checkpoint:
         step=state.step,
         model=state.weights,
         optimizer=named,
-        state={"loss_mean": state.loss_mean, "scaler": scaler.state_dict() if scaler else None, "metrics": rows},
+        extra={name: tensor.detach().cpu().contiguous() for name, tensor in state.extra.items()},
+        state=state.loss.to_json()
+        | {"is_ended": state.is_ended, "scaler": scaler.state_dict() if scaler else None}
+        | rows,
     )
 
 
-def restore(state: TrainState, checkpoint: Checkpoint) -> list[dict[str, Any]]:
-    """Make `state` what it was when `checkpoint` was taken; the lines of metrics.jsonl until then."""
+def restore(state: TrainState, checkpoint: Checkpoint) -> None:
+    """Make `state` what it was when `checkpoint` was taken. A parameter that had not been updated then, because it is
+    frozen or the scaler skipped every update, has no entry in the optimizer."""
     state.accelerator.unwrap_model(state.model).model.load_state_dict(checkpoint.model)
-    entries: dict[int, dict[str, torch.Tensor]] = {}
-    if checkpoint.optimizer:  # empty as long as the scaler has skipped every update
-        for number, name in enumerate(_names(state)):
-            keys = ("step", "exp_avg", "exp_avg_sq")
-            entries[number] = {key: checkpoint.optimizer[f"{name}/{key}"] for key in keys}
+    entries: dict[str, dict[str, torch.Tensor]] = {}
+    for key, value in checkpoint.optimizer.items():
+        name, _, part = key.rpartition("/")
+        entries.setdefault(name, {})[part] = value
+    numbered = {number: entries[name] for number, name in enumerate(_names(state)) if name in entries}
     optimizer = state.optimizer.optimizer
-    optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.load_state_dict({"state": numbered, "param_groups": optimizer.state_dict()["param_groups"]})
     if checkpoint.state["scaler"]:
         state.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
     state.step = checkpoint.step
-    state.loss_mean = checkpoint.state["loss_mean"]
-    return checkpoint.state["metrics"]
+    state.is_ended = checkpoint.state.get("is_ended", False)
+    state.extra = {name: tensor.to(state.accelerator.device) for name, tensor in checkpoint.extra.items()}
+    state.loss = LossMean.from_json(checkpoint.state)
 
 
 def _names(state: TrainState) -> list[str]:

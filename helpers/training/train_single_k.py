@@ -1,6 +1,6 @@
 """One run from papers to its result file: cache, selection, training, evaluation.
 
-    python -m helpers train --preset demo --k 4 --seed 0 --storage outputs
+    python -m helpers train --preset demo --only k=4 --only seed=0 --storage outputs
 
 Nothing random is carried from step to step (windows and dropout are functions of (seed, step)), so a run that was
 killed goes on from its newest checkpoint and ends, on a CPU with the same number of threads, with the same bits.
@@ -13,33 +13,38 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from helpers.config import RunConfig
+from helpers.device import choose_device, choose_precision
 from helpers.locks import exclusive
 from helpers.outbox import Outbox, StorageAway
 from helpers.runs.checkpoints import (
     delete_checkpoints,
+    is_last_snapshot,
     load_newest_checkpoint,
     load_snapshot,
     save_checkpoint,
     save_snapshot,
+    snapshots,
     thin_snapshots,
 )
+from helpers.runs.config_file import record_config
 from helpers.runs.events import Event, Finished, Logged, Notice, Saved, Started, Subscriber, print_events
-from helpers.runs.metrics import MetricsLog, check_metrics, metrics_path
+from helpers.runs.metrics import RowLog, check_rows, measurements_path, metrics_path
 from helpers.runs.provenance import device_name
-from helpers.runs.result_file import finished_result, result_text
+from helpers.runs.result_file import finished_result, put_result
 from helpers.storage import Storage, remove_leftovers
-from helpers.training.device import choose_device, choose_precision, make_accelerator, memory_bytes
-from helpers.training.records import mend_records, record_config, record_provenance, run_result
+from helpers.training.accelerator import make_accelerator, memory_bytes
+from helpers.training.recipe import WINDOWS, Recipe
+from helpers.training.records import mend_records, record_provenance, run_result
 from helpers.training.run import Run, prepare_run
-from helpers.training.schedule import learning_rate
-from helpers.training.state import TrainState, new_state, restore, to_checkpoint, train_step
+from helpers.training.state import Stepped, TrainState, restore, to_checkpoint
 
-_LOSS_MEAN_DECAY = 0.9  # of the running mean of logged losses
+JUDGE_EVERY_STEPS = 50
+"""How many steps a mean loss is of that is judged: whether a run diverges hangs on nothing that is not hashed."""
+_LOSS_MEAN_DECAY = 0.9  # of the running mean of those
 
 
 class TrainingFailed(RuntimeError):
@@ -60,32 +65,44 @@ class Progress:
     loss_sum: torch.Tensor | float = 0.0
 
 
-def train_single_k(config: RunConfig, storage: Storage, subscribers: Sequence[Subscriber] = (print_events,)) -> Path:
+@dataclass(kw_only=True)
+class Records:
+    """The rows of a run's files, which travel in its checkpoints."""
+
+    metrics: RowLog
+    measurements: RowLog
+
+    @classmethod
+    def of(cls, run: Run) -> "Records":
+        storage, run_id = run.storage, run.config.run_id
+        return cls(
+            metrics=RowLog(outbox=run.outbox, path=metrics_path(storage, run_id)),
+            measurements=RowLog(outbox=run.outbox, path=measurements_path(storage, run_id)),
+        )
+
+    @property
+    def rows(self) -> dict[str, list[dict]]:
+        return {"metrics": self.metrics.rows, "measurements": self.measurements.rows}
+
+
+def train_single_k(
+    config: RunConfig, storage: Storage, subscribers: Sequence[Subscriber] = (print_events,), recipe: Recipe = WINDOWS
+) -> Path:
     """Train and evaluate the run of `config`, from where it was left, and return the path of its result file.
 
-    Raises ValueError for settings that are not possible, TrainingFailed if the loss diverges, TimeIsUp at
-    `max_minutes`, StorageAway if the storage does not take the end of the run, and RuntimeError if another process of
-    this machine has the same run.
+    `recipe` is its study's. Raises ValueError for settings that are not possible, TrainingFailed if the loss diverges,
+    TimeIsUp at `max_minutes`, StorageAway if the storage does not take the end of the run, and RuntimeError if another
+    process of this machine has the same run.
     """
-
-    def emit(event: Event) -> None:
-        for subscriber in subscribers:
-            subscriber(event)
-
-    def report(text: str) -> None:
-        emit(Notice(text=text))
-
     if config.execution.threads:
         torch.set_num_threads(config.execution.threads)
-    outbox = Outbox(storage=storage, run_id=config.run_id, report=report)
-    with exclusive(storage.lock(config.run_id), f"run {config.run_id}"), _explained(outbox):
-        outbox.finish(60 * config.execution.storage_patience_minutes)  # what an earlier session could not deliver
+    with held_run(config, storage, subscribers) as (outbox, emit):
         snapshots = storage.snapshot(config.run_id, 0).parent
         for folder in (storage.root, storage.run(config.run_id), snapshots, storage.results()):
             remove_leftovers(folder)
-        result = finished_result(config, storage, report)
+        result = finished_result(config, storage, outbox.report)
         if result is None:
-            _train_and_evaluate(prepare_run(config, outbox, emit))
+            _train_and_evaluate(prepare_run(config, outbox, emit), recipe)
         else:
             mend_records(config, result, outbox)
         thin_snapshots(storage, config.run_id, config.execution.keep_evaluated_snapshots)
@@ -94,44 +111,77 @@ def train_single_k(config: RunConfig, storage: Storage, subscribers: Sequence[Su
     return storage.result(config.run_id)
 
 
+def evaluate_again(
+    config: RunConfig,
+    storage: Storage,
+    step: int | None = None,
+    subscribers: Sequence[Subscriber] = (print_events,),
+    recipe: Recipe = WINDOWS,
+) -> Path:
+    """Measure a retained snapshot of a run that is done, and write what was found into its result file.
+
+    ValueError if the run is not done, or the step (the last one by default) was not retained. What other evaluations
+    wrote stays: this one holds the run, and reads the file once it has measured.
+    """
+    with held_run(config, storage, subscribers) as (outbox, emit):
+        result = finished_result(config, storage, outbox.report)
+        if result is None:
+            raise ValueError(f"run = {config.run_id!r} has no result in {storage.root}; train it first")
+        step = result.run["steps"] if step is None else step
+        weights = load_snapshot(storage, config.run_id, step)
+        run = prepare_run(config, outbox, emit)
+        put_result(outbox, result.replaced(step, recipe.evaluate(run, weights, step)))
+        run.finish_delivery()
+    return storage.result(config.run_id)
+
+
 @contextlib.contextmanager
-def _explained(outbox: Outbox) -> Iterator[None]:
-    """A file that cannot be read or deleted ends the run with words, for what was finished is safe."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageAway(
-            f"run {outbox.run_id} stopped: {error.filename or outbox.storage.root} cannot be used now "
-            f"({error.strerror or error}); what it had finished is kept. "
-            "Run the same again when the storage is back: it goes on from there"
-        ) from error
+def held_run(
+    config: RunConfig, storage: Storage, subscribers: Sequence[Subscriber]
+) -> Iterator[tuple[Outbox, Subscriber]]:
+    """A run that no other process of this machine has, its outbox with what earlier sessions left delivered, and what
+    tells the subscribers of an event. A file that cannot be read or deleted ends it with words."""
+
+    def emit(event: Event) -> None:
+        for subscriber in subscribers:
+            subscriber(event)
+
+    outbox = Outbox(storage=storage, run_id=config.run_id, report=lambda text: emit(Notice(text=text)))
+    with exclusive(storage.lock(config.run_id), f"run {config.run_id}"):
+        try:
+            outbox.finish(60 * config.execution.storage_patience_minutes)
+            yield outbox, emit
+        except OSError as error:
+            raise StorageAway(
+                f"run {config.run_id} stopped: {error.filename or storage.root} cannot be used now "
+                f"({error.strerror or error}); what it had finished is kept. "
+                "Run the same again when the storage is back: it goes on from there"
+            ) from error
 
 
-def _train_and_evaluate(run: Run) -> None:
-    record_config(run)
-    if not _is_trained(run):
-        train(run)
-    run.outbox.finish(60 * run.config.execution.storage_patience_minutes)  # the evaluation reads what was delivered
-    result = run_result(run)
+def _train_and_evaluate(run: Run, recipe: Recipe) -> None:
+    record_config(run.config, run.cache.cache_id, run.outbox)
+    step = _trained_step(run)
+    if step is None:
+        step = train(run, recipe)
+    run.finish_delivery()  # the evaluation reads what was delivered
+    result = run_result(run, recipe, step)
     # Another machine may have ended the same run meanwhile: the first result stays.
     if finished_result(run.config, run.storage, run.outbox.report) is None:
-        text = result_text(result)
-        run.outbox.put(
-            run.storage.result(run.config.run_id), lambda temporary: temporary.write_text(text, encoding="utf-8")
-        )
-    run.outbox.finish(60 * run.config.execution.storage_patience_minutes)
+        put_result(run.outbox, result)
+    run.finish_delivery()
 
 
-def train(run: Run) -> None:
-    """All steps that are still to do, with logs, checkpoints and snapshots on the way."""
+def train(run: Run, recipe: Recipe = WINDOWS) -> int:
+    """All steps that are still to do, with logs, checkpoints and snapshots on the way; the step at which it ended."""
     config, emit = run.config, run.emit
-    device = choose_device(config)
-    precision, reason = choose_precision(config, device)
+    device = choose_device(config.execution)
+    precision, reason = choose_precision(config.train, device)
     if reason:
         emit(Notice(text=reason))
     accelerator = make_accelerator(config, run.storage, device, precision)
-    state = new_state(config, accelerator, run.cache.vocab_size, run.cache.bos_id)
-    rows = _resume(run, state)
+    state, records = recipe.start(run, accelerator), Records.of(run)
+    _resume(run, state, records)
     record_provenance(run, device, precision, state.micro_batch)
     emit(
         Started(
@@ -145,48 +195,92 @@ def train(run: Run) -> None:
     )
     accelerator.init_trackers(config.run_id)
     try:
-        _train_steps(run, state, MetricsLog(outbox=run.outbox, rows=rows))
+        _train_steps(run, recipe, state, records)
     except KeyboardInterrupt:
         run.outbox.report(f"stopped at step {state.step:,} of {run.num_steps:,}; {_kept(run)}. Run the same to go on")
         raise
     finally:
         accelerator.end_training()
+    return state.step
 
 
-def _train_steps(run: Run, state: TrainState, metrics: MetricsLog) -> None:
-    execution, order = run.config.execution, run.dataset.order
-    progress = Progress(step=state.step, tokens=order.tokens_before(state.step))
-    if state.step == run.num_steps:  # the last checkpoint outlived what was published before it
+def _train_steps(run: Run, recipe: Recipe, state: TrainState, records: Records) -> None:
+    """Measure where it is due, step, judge, log, save: until a step was the last."""
+    execution, progress = run.config.execution, _progress(run, state)
+    to_measure = set(recipe.evaluate_at(run)) - {row["step"] for row in records.measurements.rows}
+    if _is_over(run, state):  # the last checkpoint outlived what was published before it
         path = run.storage.snapshot(run.config.run_id, state.step)
         run.outbox.report(f"metrics and {path} are written again from the last checkpoint")
-        _save(run, state, metrics, is_snapshot=True)
+        _save(run, state, records, is_snapshot=True)
     began = saved_at = time.perf_counter()
-    while state.step < run.num_steps:
-        rate = learning_rate(run.config, state.step, run.num_steps)
-        loss, grad_norm = train_step(state, run.dataset.batch(state.step), run.config, rate)
-        progress.loss_sum += loss
-        is_snapshot = state.step % execution.snapshot_every_steps == 0 or state.step == run.num_steps
+    while not _is_over(run, state):
+        if state.step in to_measure:
+            _measure(run, recipe, state, records)
+        stepped = recipe.step(run, state)
+        state.step += 1
+        state.is_ended = stepped.is_last
+        _judge(run, state, stepped)
+        progress.loss_sum += stepped.loss
+        is_snapshot = state.step % execution.snapshot_every_steps == 0 or _is_over(run, state)
         if not is_snapshot and state.step % execution.log_every_steps:
             continue
-        progress = _log(run, state, metrics, progress, rate, float(grad_norm))
+        progress = _log(run, state, records, progress, stepped)
         now = time.perf_counter()
         is_time_up = execution.max_minutes is not None and now - began >= 60 * execution.max_minutes
         if is_snapshot or is_time_up or now - saved_at >= 60 * execution.checkpoint_every_minutes:
-            _save(run, state, metrics, is_snapshot)
+            _save(run, state, records, is_snapshot)
             saved_at = time.perf_counter()
-        if is_time_up and state.step < run.num_steps:
+        if is_time_up and not _is_over(run, state):
             raise TimeIsUp(
                 f"{run.config.run_id} stopped at step {state.step:,} of {run.num_steps:,}, after execution.max_minutes "
                 f"= {execution.max_minutes:g}; {_kept(run)}. Run the same to go on"
             )
 
 
-def _log(
-    run: Run, state: TrainState, metrics: MetricsLog, progress: Progress, rate: float, grad_norm: float
-) -> Progress:
-    """Judge and log the steps since the last log, the only place where the loop waits for the GPU."""
+def _is_over(run: Run, state: TrainState) -> bool:
+    return state.is_ended or state.step >= run.num_steps
+
+
+def _progress(run: Run, state: TrainState) -> Progress:
+    return Progress(step=state.step, tokens=run.dataset.order.tokens_before(state.step))
+
+
+def _measure(run: Run, recipe: Recipe, state: TrainState, records: Records) -> None:
+    measured = recipe.evaluate(run, state.weights, state.step)
+    records.measurements.rows += [*measured.rows, measured.summary]
+
+
+def _judge(run: Run, state: TrainState, stepped: Stepped) -> None:
+    """Whether the loss diverges: the mean of each JUDGE_EVERY_STEPS steps, and of the last ones, against its own
+    running mean."""
+    state.loss.add(stepped.loss)
+    if state.step % JUDGE_EVERY_STEPS and not _is_over(run, state):
+        return
+    loss = float(state.loss.total) / state.loss.num_steps
+    mean = loss if state.loss.mean is None else state.loss.mean
+    if not math.isfinite(loss) or loss > run.config.train.divergence_factor * mean:
+        raise _diverged(run, state, loss)
+    state.loss.mean = _LOSS_MEAN_DECAY * mean + (1 - _LOSS_MEAN_DECAY) * loss
+    state.loss.total, state.loss.num_steps = 0.0, 0
+
+
+def _diverged(run: Run, state: TrainState, loss: float) -> TrainingFailed:
+    mean = loss if state.loss.mean is None else state.loss.mean
+    limit = f"{run.config.train.divergence_factor} times its running mean of {mean:.4f}"
+    return TrainingFailed(
+        f"{run.config.run_id} diverged at step {state.step:,}: loss {loss:.4f} against {limit}; {_kept(run)}. "
+        "Try a lower train.peak_lr or a longer train.warmup_steps (each makes a run of its own)"
+    )
+
+
+def _log(run: Run, state: TrainState, records: Records, progress: Progress, stepped: Stepped) -> Progress:
+    """Log the steps since the last log: beside the judgement, the only place where the loop waits for the GPU.
+
+    A loss that is no number ends the run here already, before a checkpoint is taken of it: no judgement could pass it.
+    """
     loss = float(progress.loss_sum) / (state.step - progress.step)
-    _check_divergence(run, state, loss)
+    if not math.isfinite(loss):
+        raise _diverged(run, state, loss)
     tokens = run.dataset.order.tokens_before(state.step)
     seconds = time.perf_counter() - progress.began
     logged = Logged(
@@ -194,48 +288,39 @@ def _log(
         num_steps=run.num_steps,
         tokens=tokens,
         loss=loss,
-        lr=rate,
-        grad_norm=grad_norm,
+        lr=stepped.lr,
+        grad_norm=float(stepped.grad_norm),
         tokens_per_s=(tokens - progress.tokens) / seconds,
         memory_bytes=memory_bytes(state.accelerator.device),
     )
     values = {name: getattr(logged, name) for name in ("loss", "lr", "grad_norm", "tokens_per_s", "memory_bytes")}
-    metrics.rows.append({"step": logged.step, "tokens": tokens, **values})
+    records.metrics.rows.append({"step": logged.step, "tokens": tokens, **values})
     state.accelerator.log(values, step=state.step)
     run.emit(logged)
-    return Progress(step=state.step, tokens=tokens)
+    return _progress(run, state)
 
 
-def _check_divergence(run: Run, state: TrainState, loss: float) -> None:
-    factor = run.config.train.divergence_factor
-    mean = loss if state.loss_mean is None else state.loss_mean
-    if not math.isfinite(loss) or loss > factor * mean:
-        limit = f"{factor} times its running mean of {mean:.4f}"
-        raise TrainingFailed(
-            f"{run.config.run_id} diverged at step {state.step:,}: loss {loss:.4f} against {limit}; {_kept(run)}. "
-            "Try a lower train.peak_lr or a longer train.warmup_steps (each makes a run of its own)"
-        )
-    state.loss_mean = _LOSS_MEAN_DECAY * mean + (1 - _LOSS_MEAN_DECAY) * loss
-
-
-def _save(run: Run, state: TrainState, metrics: MetricsLog, is_snapshot: bool) -> None:
-    """Metrics, snapshot, checkpoint, in this order: what a checkpoint resumes from is there before it."""
+def _save(run: Run, state: TrainState, records: Records, is_snapshot: bool) -> None:
+    """Rows, snapshot, checkpoint, in this order: what a checkpoint resumes from is there before it."""
     config, began = run.config, time.perf_counter()
-    metrics.publish()
+    records.metrics.publish()
+    records.measurements.publish()
     if is_snapshot:
-        save_snapshot(run.outbox, state.step, state.weights, config.execution.keep_snapshots)
-    path = save_checkpoint(run.outbox, to_checkpoint(state, metrics.rows), config.execution.keep_checkpoints)
+        keep, is_last = config.execution.keep_snapshots, _is_over(run, state)
+        save_snapshot(run.outbox, state.step, state.weights, keep, is_last=is_last)
+    path = save_checkpoint(run.outbox, to_checkpoint(state, records.rows), config.execution.keep_checkpoints)
     run.emit(Saved(step=state.step, path=path, seconds=time.perf_counter() - began))
 
 
-def _resume(run: Run, state: TrainState) -> list[dict[str, Any]]:
-    """Make `state` that of the newest checkpoint, if there is one; its lines of metrics.jsonl."""
+def _resume(run: Run, state: TrainState, records: Records) -> None:
+    """Make `state` and `records` those of the newest checkpoint, if there is one."""
     checkpoint = load_newest_checkpoint(run.storage, run.config.run_id, run.outbox.report)
     if checkpoint is not None:
-        return restore(state, checkpoint)
-    if metrics_path(run.storage, run.config.run_id).exists():
+        restore(state, checkpoint)
+        records.metrics.rows = checkpoint.state["metrics"]
+        records.measurements.rows = checkpoint.state.get("measurements", [])
+    elif metrics_path(run.storage, run.config.run_id).exists():
         run.outbox.report("the run was begun, but no checkpoint of it can be used: it begins anew")
-    return []
 
 
 def _kept(run: Run) -> str:
@@ -244,16 +329,21 @@ def _kept(run: Run) -> str:
     return f"the checkpoint of step {steps[0]:,} is kept" if steps else "no checkpoint had been written yet"
 
 
-def _is_trained(run: Run) -> bool:
-    """Whether the weights of the last step are there, and the metrics as far as a checkpoint can still give them."""
+def _trained_step(run: Run) -> int | None:
+    """The last step of a run whose training is at its end: its weights are there, and its rows as far as a checkpoint
+    can still give them. None if there is something left to train, or to make again."""
     storage, run_id = run.storage, run.config.run_id
-    if not storage.snapshot(run_id, run.num_steps).exists():
-        return False
+    kept = snapshots(storage, run_id)
+    if not kept or not (kept[-1][0] == run.num_steps or is_last_snapshot(kept[-1][1])):
+        return None
+    step = kept[-1][0]
     try:
-        load_snapshot(storage, run_id, run.num_steps)
+        load_snapshot(storage, run_id, step)
         if storage.checkpoint_steps(run_id):
-            check_metrics(metrics_path(storage, run_id), run_id)
+            check_rows(metrics_path(storage, run_id), run_id)
+        if measurements_path(storage, run_id).exists():
+            check_rows(measurements_path(storage, run_id), run_id)
     except ValueError as error:
         run.outbox.report(f"{error}; it is made again from the newest checkpoint")
-        return False
-    return True
+        return None
+    return step

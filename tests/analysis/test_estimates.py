@@ -9,7 +9,9 @@ import pytest
 from scipy import stats
 
 from helpers.analysis.estimates import PaperMeans, mean_over_runs, mean_over_runs_and_papers, shared_variance
-from helpers.analysis.power import seed_deviation, smallest_detectable, smallest_detectable_slope
+from helpers.analysis.power import smallest_detectable
+from helpers.studies.ergodic.matched import seed_deviation
+from helpers.studies.ergodic.plan_power import smallest_detectable_slope
 
 KS = (1, 2, 4, 8, 11)
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_fits import PERPLEXITY, PUBLISHED, TOKENS, needs_published
 
 from helpers.__main__ import main
 from helpers.analysis.fits.laws import CHINCHILLA, OFFSET_POWER, POWER
 from helpers.analysis.fits.points import Points
 from helpers.analysis.fits.report import parse_scales, report_fit
+from tests.analysis.test_fits import PERPLEXITY, PUBLISHED, TOKENS, needs_published
 
 X = np.repeat(np.logspace(0, 3, 6), 3)
 

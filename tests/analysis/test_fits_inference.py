@@ -11,7 +11,6 @@ import statsmodels.formula.api as smf
 from scipy import stats
 from scipy.optimize import least_squares
 from statsmodels.stats.anova import anova_lm
-from test_fits import needs_published, published_points, simulated
 
 from benchmarks import fit_coverage
 from helpers.analysis.estimates import Estimate
@@ -24,6 +23,7 @@ from helpers.analysis.fits.intervals import Draws, deleted_residuals, draw_pairs
 from helpers.analysis.fits.laws import CHINCHILLA, OFFSET_POWER, POWER
 from helpers.analysis.fits.objective import LEAST_SQUARES
 from helpers.analysis.fits.points import Points
+from tests.analysis.test_fits import needs_published, published_points, simulated
 
 
 def two_arms(difference: float, seed: int = 0, noise: float = 0.01, shared: float = 0.0, offset: float = 1.5) -> Points:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from helpers.grid.notebook_job import ROOT
+from helpers.repository import ROOT
 from tests.browser.chromium import CHROMIUM, launch
 from tests.browser.front_ends import FRONT_ENDS, FrontEnd
 from tests.browser.notebook_page import NotebookPage, open_notebook

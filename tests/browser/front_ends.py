@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from helpers.grid.notebook_job import ROOT
+from helpers.repository import ROOT
 
 COLAB_PYTHON = ROOT / ".venv-colab/bin/python"
 

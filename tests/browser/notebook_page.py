@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import nbformat
 
-from helpers.grid.notebook_job import ROOT
+from helpers.repository import ROOT
 from tests.browser.front_ends import FrontEnd
 from tests.browser.server import Server, serve
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from helpers.grid.notebook_job import ROOT
+from helpers.repository import ROOT
 from tests.browser.chromium import launch
 from tests.browser.front_ends import LAB
 from tests.browser.notebook_page import WIDTH, NotebookPage, open_notebook

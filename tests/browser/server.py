@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from helpers.grid.notebook_job import ROOT
+from helpers.repository import ROOT
 from tests.browser.front_ends import FrontEnd
 
 START_S, STOP_S = 120, 15

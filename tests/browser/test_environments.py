@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.grid.notebook_job import ROOT
+from helpers.repository import ROOT
 from tests.browser.front_ends import COLAB_PYTHON
 
 pytestmark = pytest.mark.browser

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from helpers.grid.notebook_job import ROOT
+from helpers.repository import ROOT
 from helpers.storage import Storage
 from helpers.studies.ergodic.analyse import analyse
 from tests.browser.conftest import Keep, Open

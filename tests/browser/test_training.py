@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import nbformat
 import pytest
-from tests.data.test_stories import END, made_up
 
-from helpers.grid.notebook_job import ROOT
+from helpers.repository import ROOT
 from tests.browser.conftest import Keep, Open
 from tests.browser.front_ends import CLASSIC, FRONT_ENDS, FrontEnd
 from tests.browser.notebook_page import NotebookPage
+from tests.data.test_stories import END, made_up
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator

@@ -14,7 +14,7 @@ ELEVEN = MemoryCache({name: [150 + 10 * n] * (80 + n) for n, name in enumerate(A
 
 
 def run(*overrides: str, k: int = 1, seed: int = 0) -> RunConfig:
-    return apply_overrides(RunConfig(k=k, seed=seed), overrides)
+    return apply_overrides(RunConfig(study="ergodic", k=k, seed=seed), overrides)
 
 
 @pytest.mark.parametrize("order", ["listed", "smallest_first", "rotate"])
@@ -79,8 +79,8 @@ def test_short_papers_are_left_out_and_counted() -> None:
 
 def test_shuffle_keeps_pool_sizes_and_changes_members() -> None:
     cache = MemoryCache({"a": [200] * 30, "b": [200] * 50})
-    plain = component_pools(run(), cache, "train", seed=5)
-    shuffled = component_pools(run("data.shuffle_labels=true"), cache, "train", seed=5)
+    plain = component_pools(run().data, cache, "train", seed=5)
+    shuffled = component_pools(run("data.shuffle_labels=true").data, cache, "train", seed=5)
     assert [len(pool.paper) for pool in shuffled.values()] == [30, 50]
     assert not np.array_equal(plain["a"].paper, shuffled["a"].paper)
     everyone = np.concatenate([pool.paper for pool in shuffled.values()])
@@ -105,3 +105,12 @@ def test_named_components_are_as_many_as_k() -> None:
 def test_a_category_without_a_long_enough_paper() -> None:
     with pytest.raises(ValueError, match=r"component 'b' has no train paper .* \(its longest has 99\)"):
         select(run(), MemoryCache({"a": [500], "b": [99]}))
+
+
+def test_only_what_a_run_needs_has_to_hold_a_window() -> None:
+    cache = MemoryCache({"a": [500], "b": [99], "c": [300]})
+    assert select(run("data.order=listed", k=1), cache).components == ("a",)
+    shares = select(run("data.components=a,c", "data.allocation=constant_unique", k=2), cache)
+    assert shares.unique_tokens == 300  # of the smallest component that holds a window
+    with pytest.raises(ValueError, match="component 'b' has no train paper"):
+        select(run("data.order=listed", k=2), cache)

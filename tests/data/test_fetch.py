@@ -12,10 +12,13 @@ import pytest
 import tokenizers
 
 from helpers.config import ARXIV_COMPONENTS, DataConfig, SyntheticConfig
-from helpers.data.fetch_arxiv import cache_id, ensure_cache
-from helpers.data.sources.hub import ATTEMPTS, HUB_LABELS, load_arxiv
-from helpers.data.token_cache import flat_tokens
-from helpers.data.tokenizers import PaperTokenizer, load_tokenizer, tokenizer_identity, train_tokenizer
+from helpers.data.cache_id import cache_id
+from helpers.data.fetch_arxiv import ensure_cache
+from helpers.data.flat_tokens import flat_tokens
+from helpers.data.sources import arxiv
+from helpers.data.sources.arxiv import ATTEMPTS, HUB_LABELS
+from helpers.data.tokenizer_spec import tokenizer_identity
+from helpers.data.tokenizers import PaperTokenizer, load_tokenizer, train_tokenizer
 from helpers.storage import Storage
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -90,7 +93,8 @@ def test_each_attempt_gives_the_same_papers(hub: Path, tmp_path: Path, missing: 
     for place in missing:
         shutil.rmtree(hub / place)
     tried, lines = [], []
-    source = load_arxiv(limit, tmp_path / "arrow", lines.append, load_from(hub, tried))
+    data = DataConfig(source="arxiv", max_papers_per_component=limit)
+    source = arxiv.read(data, tmp_path / "arrow", lines.append, load_from(hub, tried))
     assert tried == [*missing, ["main", "convert", "script", "mirror"][len(missing)]]
     assert source.origin == ATTEMPTS[len(missing)].name
     assert [line.split(":")[1] for line in lines[:-1]] == [" ConnectionError"] * len(missing)

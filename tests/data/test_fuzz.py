@@ -21,12 +21,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from simulated_results import simulate_grid
 
-from helpers.analysis.results import Results, load_results
 from helpers.config import DataConfig, RunConfig, to_json
-from helpers.data.fetch_arxiv import cache_id, ensure_cache
-from helpers.data.token_cache import MANIFEST, TokenCache, flat_tokens, open_cache, read_manifest
+from helpers.data.cache_id import cache_id
+from helpers.data.fetch_arxiv import ensure_cache
+from helpers.data.flat_tokens import flat_tokens
+from helpers.data.token_cache import MANIFEST, TokenCache, open_cache, read_manifest
 from helpers.data.tokenizers import PaperTokenizer
 from helpers.runs.metrics import read_metrics
 from helpers.runs.result_file import Result, read_result, result_text
@@ -34,6 +34,8 @@ from helpers.seals import publish_sealed, read_sealed
 from helpers.settings import apply_overrides, from_json
 from helpers.storage import Storage
 from helpers.studies.ergodic.analyse import save_tables
+from helpers.studies.ergodic.results import Results, load_results
+from tests.simulated_results import simulate_grid
 
 
 def fuzz(max_examples: int) -> settings:
@@ -74,7 +76,7 @@ def replaced(value: Any, path: tuple, new: Any) -> Any:
 
 # Settings
 
-CONFIG_JSON = to_json(RunConfig())
+CONFIG_JSON = to_json(RunConfig(study="ergodic"))
 
 
 def require_usable(config: RunConfig) -> None:
@@ -121,7 +123,7 @@ ASSIGNMENTS = st.builds("{}={}".format, st.sampled_from([*FIELDS, "k.x", "data."
 @example(["data.components=\ud800"])
 def test_any_text_is_an_override_or_a_value_error(overrides):
     try:
-        config = apply_overrides(RunConfig(), overrides)
+        config = apply_overrides(RunConfig(study="ergodic"), overrides)
     except ValueError as error:
         assert str(error)
     else:
@@ -140,16 +142,16 @@ def simulated(tmp_path_factory) -> Storage:
 
 @pytest.fixture(scope="module")
 def expected(simulated) -> Results:
-    results = load_results(simulated, "ergodic")
+    results = load_results(simulated)
     assert len(results.runs) == 6 and not results.left_out
     return results
 
 
 def same_text(result: Result, row: int, path: tuple, value: Any) -> str:
     """A result with one value of one row exchanged and its seal right: what a foreign program could have written."""
-    rows = [result.run, *result.xe, *result.summaries]
+    rows = [result.run, *result.rows, *result.summaries]
     rows[row % len(rows)] = replaced(rows[row % len(rows)], path, value)
-    return result_text(Result(rows[0], rows[1 : 1 + len(result.xe)], rows[1 + len(result.xe) :]))
+    return result_text(Result(run=rows[0], rows=rows[1 : 1 + len(result.rows)], summaries=rows[1 + len(result.rows) :]))
 
 
 @st.composite
@@ -185,10 +187,11 @@ def test_analysis_reads_what_is_valid_and_names_the_rest(simulated, expected, da
             content = file.read_bytes()
             target = storage.results() / file.name
             target.write_bytes(data.draw(spoiled(content)) if number in bad else content)
-        foreign = data.draw(st.dictionaries(st.from_regex(r"[ -.0-~]{1,9}", fullmatch=True), st.binary(max_size=40)))
+        names = st.from_regex(r"[ -.0-~]{1,9}", fullmatch=True).filter(lambda name: name not in (".", ".."))
+        foreign = data.draw(st.dictionaries(names, st.binary(max_size=40)))
         for name, content in foreign.items():
             (storage.results() / name).write_bytes(content)
-        found = load_results(storage, "ergodic")
+        found = load_results(storage)
         left_out = {line.split(".jsonl: ")[0] for line in found.left_out}
     assert {files[number].stem for number in bad} <= left_out
     good = {file.stem for number, file in enumerate(files) if number not in bad}
@@ -204,7 +207,7 @@ def test_analysis_reads_what_is_valid_and_names_the_rest(simulated, expected, da
 def test_a_sealed_result_of_any_content_is_counted_whole_or_left_out(simulated, expected, data):
     file = sorted(simulated.results().glob("*.jsonl"))[0]
     result = read_result(file)
-    rows = [result.run, *result.xe, *result.summaries]
+    rows = [result.run, *result.rows, *result.summaries]
     row = data.draw(st.integers(0, len(rows) - 1))
     path = data.draw(st.sampled_from(sorted(places(rows[row]), key=str)))
     try:
@@ -216,7 +219,7 @@ def test_a_sealed_result_of_any_content_is_counted_whole_or_left_out(simulated, 
         storage = Storage.at(folder)
         shutil.copytree(simulated.results(), storage.results())
         (storage.results() / file.name).write_bytes(content)
-        found = load_results(storage, "ergodic")
+        found = load_results(storage)
         assert len(found.runs) + len(found.left_out) == 6
         others = expected.xe["run_id"] != file.stem
         kept = found.xe[found.xe["run_id"].isin(expected.xe["run_id"][others])].drop(columns="condition")
@@ -259,7 +262,7 @@ def test_metrics_are_the_whole_lines_before_anything_else(rows, tail):
 
 @pytest.fixture(scope="module")
 def cached(tmp_path_factory) -> tuple[Storage, TokenCache]:
-    config = RunConfig()
+    config = RunConfig(study="ergodic")
     synthetic = dataclasses.replace(config.data.synthetic, num_components=2, papers_per_component=4, paper_tokens=120)
     storage = Storage.at(tmp_path_factory.mktemp("cached"))
     return storage, ensure_cache(dataclasses.replace(config.data, synthetic=synthetic), storage, lambda line: None)

@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from helpers.config import DataConfig
+from helpers.data.cache_id import cache_id
 from helpers.data.cleaning import clean, normalised, text_digest
-from helpers.data.fetch_arxiv import cache_id, ensure_cache
+from helpers.data.fetch_arxiv import ensure_cache
+from helpers.data.papers import paper_splits
+from helpers.data.sources import files
 from helpers.data.sources.files import split_files
-from helpers.data.sources.hub import load_local
-from helpers.data.sources.papers import paper_splits
 from helpers.storage import Storage
 
 GOOD = [("on rings", "math.AC"), ("on groups", "math.GR")]
@@ -41,7 +42,8 @@ def write_parquet(path: Path, rows: list, label: object) -> None:
 
 
 def read(folder: Path, tmp_path: Path, limit: int | None = None) -> dict:
-    source = load_local(str(folder), limit, tmp_path / "arrow", datasets.load_dataset)
+    data = DataConfig(source=str(folder), max_papers_per_component=limit)
+    source = files.read(data, tmp_path / "arrow", print, datasets.load_dataset)
     return {name: [tuple(paper) for paper in split.read(range(len(split)))] for name, split in source.splits.items()}
 
 
@@ -127,7 +129,7 @@ def test_clean_by_hand(tmp_path: Path) -> None:
     for name, rows in splits.items():
         write_jsonl(tmp_path / "papers" / f"{name}.jsonl", rows)
     lines: list[str] = []
-    source = load_local(str(tmp_path / "papers"), None, tmp_path / "arrow", datasets.load_dataset)
+    source = files.read(DataConfig(source=str(tmp_path / "papers")), tmp_path / "arrow", print, datasets.load_dataset)
     cleaned = clean(source.splits, lines.append).splits
     assert {name: kept.rows.tolist() for name, kept in cleaned.items()} == {
         "train": [0, 6],

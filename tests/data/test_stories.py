@@ -15,14 +15,16 @@ import tokenizers
 from helpers.__main__ import main
 from helpers.config import DataConfig, RunConfig
 from helpers.data import cache_writer, packing
+from helpers.data.cache_id import cache_id, cache_request
 from helpers.data.cleaning import normalised
 from helpers.data.components import select
-from helpers.data.fetch_arxiv import cache_id, cache_request, ensure_cache
-from helpers.data.sources import stories
-from helpers.data.sources.papers import PaperSplit
-from helpers.data.sources.stories import FileStories, is_held_out
-from helpers.data.token_cache import TokenCache, flat_tokens, open_cache, verify_cache
-from helpers.data.window_order import window_order
+from helpers.data.fetch_arxiv import ensure_cache
+from helpers.data.flat_tokens import flat_tokens
+from helpers.data.papers import PaperSplit
+from helpers.data.sources import story_file
+from helpers.data.sources.story_file import FileStories, is_held_out
+from helpers.data.token_cache import TokenCache, open_cache, verify_cache
+from helpers.runs.length import order_of
 from helpers.settings import apply_overrides
 from helpers.storage import Storage
 from helpers.studies import find_preset, known_components
@@ -81,7 +83,7 @@ def by_hash(texts: list[str]) -> dict[str, list[str]]:
 def test_the_tokens_are_the_stories_with_the_separator_after_each(
     tmp_path: Path, storage: Storage, monkeypatch: pytest.MonkeyPatch, chunk_chars: int
 ) -> None:
-    monkeypatch.setattr(stories, "_CHUNK_CHARS", chunk_chars)
+    monkeypatch.setattr(story_file, "_CHUNK_CHARS", chunk_chars)
     texts = made_up(400)
     cache = build(write(tmp_path / "tales.txt", texts), storage)
     assert told(cache, storage) == by_hash(texts)
@@ -149,8 +151,10 @@ def test_papers_are_long_and_windows_cover_every_token_once(tmp_path: Path, stor
     lengths = cache.index("train").num_tokens
     assert len(lengths) > 10 and set(lengths[:-1]) == {2_048} and 2_048 <= lengths[-1] < 2 * 2_048
     epoch = ["data.sampling=epoch", "train.steps=none", "train.epochs=1", "train.warmup_steps=0", "train.batch_size=4"]
-    config = apply_overrides(RunConfig(), [*epoch, "data.window_tokens=512", "model.max_context_tokens=512"])
-    order = window_order(config, select(config, cache))
+    config = apply_overrides(
+        RunConfig(study="ergodic"), [*epoch, "data.window_tokens=512", "model.max_context_tokens=512"]
+    )
+    order = order_of(config, select(config, cache))
     flat = flat_tokens(cache, "train", storage)
     seen, short = np.zeros(len(flat.tokens), int), 0
     for step in range(order.num_steps):
@@ -221,7 +225,7 @@ def bytes_of(cache: TokenCache) -> dict[str, bytes]:
 
 
 def test_few_texts_are_in_memory_at_once(tmp_path: Path, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stories, "_CHUNK_CHARS", 2**16)
+    monkeypatch.setattr(story_file, "_CHUNK_CHARS", 2**16)
     data = write(tmp_path / "tales.txt", made_up(20_000))
     tracemalloc.start()
     num_stories = sum(1 for split in ("train", "test") for _ in FileStories(path=Path(data.source), split=split))

@@ -13,11 +13,14 @@ import pytest
 import tokenizers
 
 from helpers.config import DataConfig, SyntheticConfig
-from helpers.data import cache_writer, token_cache
-from helpers.data import hidden_markov as synthetic
-from helpers.data.cache_writer import Batch, NewCache, SplitPapers, part_ranges, write_cache
-from helpers.data.fetch_arxiv import cache_id, ensure_cache
-from helpers.data.token_cache import TokenCache, flat_tokens, open_cache, verify_cache
+from helpers.data import cache_writer, hidden_markov
+from helpers.data import flat_tokens as flat_tokens_module
+from helpers.data.cache_id import cache_id
+from helpers.data.cache_writer import part_ranges, write_cache
+from helpers.data.fetch_arxiv import ensure_cache
+from helpers.data.flat_tokens import flat_tokens
+from helpers.data.new_cache import Batch, NewCache, SplitPapers
+from helpers.data.token_cache import TokenCache, open_cache, verify_cache
 from helpers.storage import Storage
 
 NUM_PAPERS = {"train": 23, "validation": 4, "test": 6}
@@ -237,7 +240,7 @@ def test_a_wrong_flat_form_is_built_again(data: DataConfig, storage: Storage, fi
 def test_the_flat_form_is_built_once(data: DataConfig, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = build(data, storage)
     flat_tokens(cache, "test", storage)
-    monkeypatch.setattr(token_cache, "_unpack", lambda *arguments: pytest.fail("unpacked again"))
+    monkeypatch.setattr(flat_tokens_module, "_unpack", lambda *arguments: pytest.fail("unpacked again"))
     flat_tokens(cache, "test", storage)
 
 
@@ -264,13 +267,13 @@ def test_parts_are_bounded_in_papers_and_characters(monkeypatch: pytest.MonkeyPa
 def test_the_synthetic_source_is_a_cache_like_any_other(storage: Storage) -> None:
     config = SyntheticConfig(num_components=3, num_symbols=7, papers_per_component=5, paper_tokens=40)
     cache = build(DataConfig(synthetic=config), storage)
-    names = synthetic.component_names(config)
+    names = hidden_markov.component_names(config)
     assert cache.components == names
     assert (cache.vocab_size, cache.bos_id, cache.dtype) == (8, 7, np.uint16)
-    assert cache.manifest["processes_sha256"] == synthetic.processes_digest(config)
+    assert cache.manifest["processes_sha256"] == hidden_markov.processes_digest(config)
     assert cache.manifest["tokenizer"] is None and not (cache.folder / "tokenizer.json").exists()
     for split in NUM_PAPERS:
-        papers = [synthetic.sample_papers(config, split, component) for component in range(3)]
+        papers = [hidden_markov.sample_papers(config, split, component) for component in range(3)]
         assert np.array_equal(flat_tokens(cache, split, storage).tokens, np.concatenate(papers).ravel())
     assert cache.index("train").paper_ids[5] == f"{names[1]}-train-00000"
     assert verify_cache(cache) == []

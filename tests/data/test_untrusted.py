@@ -14,24 +14,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 from markdown_it import MarkdownIt
-from simulated_results import COMPONENTS, flat_curves, run_config, simulate_grid, write_run
 
 from helpers.__main__ import main
-from helpers.analysis.results import load_results
 from helpers.analysis.tables import markdown
 from helpers.config import DataConfig, ExecutionConfig, RunConfig
-from helpers.data.fetch_arxiv import cache_id, ensure_cache
+from helpers.data.cache_id import cache_id
+from helpers.data.fetch_arxiv import ensure_cache
 from helpers.data.token_cache import MANIFEST, open_cache, read_manifest
-from helpers.evaluation.eval_xe import evaluate_run
-from helpers.grid.notebook_job import ROOT, Job
+from helpers.grid.notebook_job import Job
 from helpers.grid.plan import plan_grid
 from helpers.outbox import Outbox
+from helpers.repository import ROOT
 from helpers.runs.events import Saved
 from helpers.runs.result_file import read_result, write_result
 from helpers.seals import publish_sealed, read_sealed
 from helpers.storage import Storage
 from helpers.studies.ergodic.analyse import analyse
-from helpers.training.train_single_k import train_single_k
+from helpers.studies.ergodic.results import load_results
+from helpers.studies.ergodic.tables import HEADINGS
+from helpers.training.train_single_k import evaluate_again, train_single_k
+from tests.simulated_results import COMPONENTS, flat_curves, run_config, simulate_grid, write_run
 
 NAMES_THAT_LEAD_OUT = [
     "../../etc",
@@ -93,7 +95,9 @@ def begun(tmp_path_factory) -> tuple[Storage, RunConfig]:
 
 
 def tiny() -> RunConfig:
-    config = RunConfig(k=2, execution=ExecutionConfig(threads=1, snapshot_every_steps=2, storage_patience_minutes=0))
+    config = RunConfig(
+        study="ergodic", k=2, execution=ExecutionConfig(threads=1, snapshot_every_steps=2, storage_patience_minutes=0)
+    )
     synthetic = dataclasses.replace(config.data.synthetic, num_components=3, papers_per_component=4, paper_tokens=300)
     return dataclasses.replace(
         config,
@@ -185,9 +189,9 @@ def remove(folder: Path) -> None:
 def read_everything(storage: Storage, config: RunConfig) -> None:
     """Through every loader; a damaged file is an error of ours or is made again."""
     steps = [
-        lambda: load_results(storage, "ergodic"),
-        lambda: plan_grid([config], storage),
-        lambda: evaluate_run(config.run_id, storage, emit=lambda event: None),
+        lambda: load_results(storage),
+        lambda: plan_grid([config], storage, axes=("k", "seed")),
+        lambda: evaluate_again(config, storage, subscribers=()),
         lambda: train_single_k(config, storage, ()),
     ]
     for step in steps:
@@ -240,7 +244,7 @@ def test_a_result_that_is_a_link_out_of_the_storage_is_left_out(storage, tmp_pat
     elsewhere = write_run(other, run_config(1, 5), flat_curves({COMPONENTS[0]: 9.0}))
     (storage.results() / elsewhere.name).symlink_to(elsewhere)
     os.mkfifo(storage.results() / "pipe.jsonl")
-    results = load_results(storage, "ergodic")
+    results = load_results(storage)
     assert len(results.runs) == 2
     assert sorted(results.left_out) == [
         f"{elsewhere.name}: is a link that leads out of the storage",
@@ -268,8 +272,8 @@ def test_a_result_cannot_name_a_cache_elsewhere(finished, cache_name, tmp_path):
     result = read_result(storage.result(config.run_id))
     result.run["provenance"]["cache_id"] = cache_name
     write_result(storage.result(config.run_id), result)
-    with pytest.raises(ValueError, match="is not a name"):
-        evaluate_run(config.run_id, storage)
+    with pytest.raises(ValueError, match="is done, but on other data"):
+        evaluate_again(config, storage)
 
 
 @pytest.mark.parametrize(
@@ -348,7 +352,7 @@ def test_only_the_repositorys_notebooks_are_executed(storage, tmp_path):
 @pytest.mark.parametrize("text", HOSTILE_TEXTS)
 def test_names_are_escaped_in_markdown_tables(text):
     """Rendered by a Markdown library, the cell shows the name (its whitespace as single spaces) and no markup."""
-    table = markdown(pd.DataFrame({"component": [text, "plain"], "k": [1, 2]}))
+    table = markdown(pd.DataFrame({"component": [text, "plain"], "k": [1, 2]}), HEADINGS)
     tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(table)
     cells = [token for token in tokens if token.type == "inline"]
     assert [len(cells), cells[4].content] == [6, "plain"]
@@ -365,7 +369,7 @@ def test_hostile_names_go_through_the_whole_analysis(storage):
         write_run(storage, dataclasses.replace(config, seed=order), flat_curves(dict.fromkeys(names, 2.0)))
     simulate_grid(storage, ks=(1, 2), seeds=(0, 1, 2))
     (storage.results() / "<img src=x>.jsonl").write_text("{}")
-    made = analyse(storage, "ergodic")
+    made = analyse(storage)
     assert all(path.resolve().is_relative_to(storage.root) for path in made)
     assert len([path for path in made if "frac" in path.name and path.suffix == ".png"]) == 4
     text = "".join(path.read_text(encoding="utf-8") for path in made if path.suffix == ".md")

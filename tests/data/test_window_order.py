@@ -7,14 +7,14 @@ from scipy import stats
 from helpers.config import RunConfig
 from helpers.data.components import select
 from helpers.data.window_dataset import NO_LOSS, WindowDataset
-from helpers.data.window_order import window_order
+from helpers.runs.length import order_of
 from helpers.settings import apply_overrides
 from tests.caches import MemoryCache
 
 
 def dataset(cache: MemoryCache, *overrides: str, k: int = 1, seed: int = 0) -> WindowDataset:
-    config = apply_overrides(RunConfig(k=k, seed=seed), ["train.warmup_steps=0", *overrides])
-    return WindowDataset(flat=cache.flat(), order=window_order(config, select(config, cache)))
+    config = apply_overrides(RunConfig(study="ergodic", k=k, seed=seed), ["train.warmup_steps=0", *overrides])
+    return WindowDataset(flat=cache.flat(), order=order_of(config, select(config, cache)))
 
 
 UNEVEN = MemoryCache({"a": [300, 120, 500], "b": [110, 1000], "c": [100, 100, 100, 350, 220]})

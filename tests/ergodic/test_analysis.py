@@ -10,7 +10,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from simulated_results import (
+
+from helpers.analysis.conditions import condition_file_name
+from helpers.analysis.figures import save_figure
+from helpers.analysis.tables import markdown
+from helpers.model_config import PythiaConfig
+from helpers.runs.result_file import read_result, write_result
+from helpers.storage import Storage
+from helpers.studies.ergodic import tables
+from helpers.studies.ergodic.analyse import analyse
+from helpers.studies.ergodic.contrasts import by_position, by_seed, with_k1
+from helpers.studies.ergodic.figures import dxe_vs_k, xe_by_position, xe_vs_k
+from helpers.studies.ergodic.results import load_results
+from helpers.studies.ergodic.roles import GRID
+from tests.simulated_results import (
     COMPONENTS,
     NUM_POSITIONS,
     flat_curves,
@@ -19,16 +32,6 @@ from simulated_results import (
     simulate_grid,
     write_run,
 )
-
-from helpers.analysis import tables
-from helpers.analysis.conditions import condition_file_name
-from helpers.analysis.figures import dxe_vs_k, save_figure, xe_by_position, xe_vs_k
-from helpers.analysis.results import GRID, load_results
-from helpers.config import ModelConfig
-from helpers.runs.result_file import read_result, write_result
-from helpers.storage import Storage
-from helpers.studies.ergodic.analyse import analyse
-from helpers.studies.ergodic.contrasts import by_position, by_seed, with_k1
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "analysis.ipynb"
@@ -51,13 +54,13 @@ def two_seeds(storage):
 
 
 def table_of(storage, make=tables.table_1):
-    results = load_results(storage, "ergodic")
+    results = load_results(storage)
     return make(results, results.conditions[0])
 
 
 def figures_made(storage):
     """The names of the figures that the analysis of one condition makes, with every table and the report."""
-    made = [path.name for path in analyse(storage, "ergodic")]
+    made = [path.name for path in analyse(storage)]
     assert len([name for name in made if name.endswith((".md", ".tex"))]) == 2 * NUM_TABLES + 1
     assert {"report.html", "report.md"} <= set(made)
     return {name.removesuffix(".png") for name in made if name.endswith(".png")}
@@ -142,7 +145,7 @@ def test_one_seed_has_no_sigma(storage):
     simulate_grid(storage, ks=(1, 2), seeds=(0,))
     table = table_of(storage)
     assert table[["xe_sigma", "ppl_sigma", "dxe_sigma"]].isna().all(axis=None)
-    assert " ± - |" in tables.markdown(table)
+    assert " ± - |" in markdown(table, tables.HEADINGS)
 
 
 def test_without_a_run_at_k_1_there_is_no_difference(storage):
@@ -197,12 +200,12 @@ def test_markdown_is_readable():
     table = pd.DataFrame(
         {"component": ["a|b"], "k": [2], "xe": [2.34567], "xe_sigma": [float("nan")], "unique_tokens": [1234567.0]}
     )
-    assert tables.markdown(table) == (
+    assert markdown(table, tables.HEADINGS) == (
         "| component | K | XE (nats/token) | unique tokens |\n"
         "| --- | ---: | ---: | ---: |\n"
         "| a\\|b | 2 | 2.3457 ± - | 1,234,567 |"
     )
-    assert tables.markdown(table[:0]) == "None."
+    assert markdown(table[:0], tables.HEADINGS) == "None."
 
 
 # By position
@@ -212,7 +215,7 @@ def test_by_position_averages_components_then_seeds(storage):
     ramp = np.arange(NUM_POSITIONS) / 100
     write_run(storage, run_config(2, 0), {"A": 3 - ramp, "B": 5 - ramp})
     write_run(storage, run_config(2, 1), {"A": 4.2 - ramp, "B": 4.2 - ramp})
-    results = load_results(storage, "ergodic")
+    results = load_results(storage)
     curve = by_position(results, results.conditions[0])
     assert len(curve) == NUM_POSITIONS
     assert np.allclose(curve["xe"], 4.1 - ramp)
@@ -245,7 +248,7 @@ def test_every_file_that_cannot_be_counted_is_named_with_its_reason(two_seeds):
     (folder / ".partial-1-x.jsonl").write_text("being written")
     (folder / "folder.jsonl").mkdir()
 
-    results = load_results(two_seeds, "ergodic")
+    results = load_results(two_seeds)
     assert len(results.runs) == 4
     reasons = dict(line.split(": ", 1) for line in results.left_out)
     expected = {
@@ -272,13 +275,13 @@ def test_every_file_that_cannot_be_counted_is_named_with_its_reason(two_seeds):
 def test_the_file_with_the_runs_own_name_is_counted_whatever_the_copy_is_called(two_seeds):
     good = two_seeds.result(run_config(1, 0).run_id)
     shutil.copy(good, good.with_name(f"A copy of {good.name}"))
-    assert [line.split(":")[0] for line in load_results(two_seeds, "ergodic").left_out] == [f"A copy of {good.name}"]
+    assert [line.split(":")[0] for line in load_results(two_seeds).left_out] == [f"A copy of {good.name}"]
 
 
-def test_runs_of_different_science_are_never_averaged(two_seeds):
+def test_runs_of_different_conditions_are_never_averaged(two_seeds):
     config = run_config(1, 0)
     others = [
-        dataclasses.replace(config, model=ModelConfig(size="14m", dropout=0.0)),
+        dataclasses.replace(config, model=PythiaConfig(size="14m", dropout=0.0)),
         dataclasses.replace(config, train=dataclasses.replace(config.train, steps=5000)),
         dataclasses.replace(config, train=dataclasses.replace(config.train, peak_lr=1e-3)),
         run_config(1, 0, allocation="constant_unique"),
@@ -286,7 +289,7 @@ def test_runs_of_different_science_are_never_averaged(two_seeds):
     ]
     for other in others:
         write_run(two_seeds, other, flat_curves({"A": 7.0}))
-    results = load_results(two_seeds, "ergodic")
+    results = load_results(two_seeds)
     assert results.left_out == []
     assert len(results.conditions) == 6
     main, *further = results.conditions
@@ -302,14 +305,14 @@ def test_execution_is_not_part_of_a_condition(two_seeds):
     config = run_config(1, 3)
     execution = dataclasses.replace(config.execution, device="cpu", threads=3)
     write_run(two_seeds, dataclasses.replace(config, execution=execution), flat_curves({"A": 2.0}))
-    assert len(load_results(two_seeds, "ergodic").conditions) == 1
+    assert len(load_results(two_seeds).conditions) == 1
 
 
 # Figures
 
 
 def test_the_figure_draws_the_numbers_of_the_table(two_seeds):
-    results = load_results(two_seeds, "ergodic")
+    results = load_results(two_seeds)
     figure = xe_vs_k(by_seed(results, results.conditions[0]), "a condition")
     (axes,) = figure.axes
     assert isinstance(figure, Figure)
@@ -327,7 +330,7 @@ def test_a_missing_k_is_marked_and_interrupts_the_line(storage):
     for seed in (0, 1):
         storage.result(run_config(2, seed).run_id).unlink()
     storage.result(run_config(4, 0).run_id).unlink()
-    results = load_results(storage, "ergodic")
+    results = load_results(storage)
     (axes,) = xe_vs_k(by_seed(results, results.conditions[0]), "a condition").axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1\nn = 2", "2\nmissing", "4\nn = 1 of 2"]
     assert [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "x"] == [2]
@@ -335,7 +338,7 @@ def test_a_missing_k_is_marked_and_interrupts_the_line(storage):
 
 def test_dxe_figure_shows_the_bound_and_the_exact_difference(storage):
     simulate_grid(storage)
-    results = load_results(storage, "ergodic")
+    results = load_results(storage)
     _, same = dxe_vs_k(by_seed(results, results.conditions[0]), "a condition").axes
     lines = {line.get_label(): line for line in same.lines}
     bound = lines["bound ln K / 99"].get_xydata()
@@ -346,7 +349,7 @@ def test_dxe_figure_shows_the_bound_and_the_exact_difference(storage):
 
 
 def test_equal_numbers_give_equal_files(two_seeds):
-    results = load_results(two_seeds, "ergodic")
+    results = load_results(two_seeds)
     positions = by_position(results, results.conditions[0])
     contents = []
     for name in ("one", "two"):
@@ -364,7 +367,7 @@ def test_analyse_writes_everything_of_every_condition(storage):
     simulate_grid(storage, ks=(1, 2), seeds=(0, 1))
     simulate_baselines(storage)
     simulate_grid(storage, ks=(1, 2), seeds=(0,), allocation="constant_unique")
-    paths = analyse(storage, "ergodic")
+    paths = analyse(storage)
     # Seven figures of the first condition, five of the second, which has no baselines and no parts.
     assert len(paths) == len(set(paths)) == NUM_TABLES * 3 + (7 + 5) * 2 + 2
     assert all(path.stat().st_size > 0 for path in paths)
@@ -389,10 +392,10 @@ def test_baselines_alone_are_enough(storage):
 
 def test_no_results_says_how_to_make_some(storage):
     with pytest.raises(ValueError, match="python -m helpers grid --study ergodic"):
-        analyse(storage, "ergodic")
+        analyse(storage)
     write_run(storage, run_config(1, 0), flat_curves({"A": 2.0})).write_text("{")
     with pytest.raises(ValueError, match=r"left out: .* not a whole result file"):
-        analyse(storage, "ergodic")
+        analyse(storage)
     assert not (storage.root / "fig").exists()
 
 
@@ -417,7 +420,7 @@ def test_the_notebook_runs_from_top_to_bottom(storage, tmp_path):
     import papermill
 
     simulate_grid(storage, ks=(1, 2), seeds=(0, 1))
-    parameters = {"STORAGE": str(storage.root), "STUDY": "ergodic", "INTERACTIVE": False}
+    parameters = {"STORAGE": str(storage.root), "INTERACTIVE": False}
     papermill.execute_notebook(
         NOTEBOOK, tmp_path / "out.ipynb", parameters, cwd=ROOT, progress_bar=False, kernel_name="python3"
     )

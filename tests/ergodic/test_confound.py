@@ -7,21 +7,25 @@ of the components; its matched dXE is what it costs to find out the component, a
 import numpy as np
 import pytest
 
-from helpers.analysis.results import GRID, Results, load_results
-from helpers.config import DataConfig, EvalConfig, ModelConfig, RunConfig, SyntheticConfig
-from helpers.data import hidden_markov as synthetic
+from helpers.config import DataConfig, EvalConfig, RunConfig, SyntheticConfig
+from helpers.data import hidden_markov
 from helpers.data.components import select
 from helpers.data.fetch_arxiv import ensure_cache
-from helpers.data.token_cache import flat_tokens
+from helpers.data.flat_tokens import flat_tokens
 from helpers.data.window_dataset import read_windows
 from helpers.data.window_order import Windows
-from helpers.evaluation.eval_xe import BayesReference, evaluation_windows, summarise
+from helpers.evaluation.bayes import BayesReference
+from helpers.evaluation.eval_xe import summarise
+from helpers.evaluation.windows import evaluation_windows
+from helpers.model_config import PythiaConfig
 from helpers.runs.result_file import Result, write_result
 from helpers.storage import Storage
 from helpers.studies.ergodic.contrasts import by_seed, with_k1
 from helpers.studies.ergodic.findings import find
 from helpers.studies.ergodic.matched import matched_by_run, matched_estimates
-from helpers.studies.ergodic.mixtures import Mixtures
+from helpers.studies.ergodic.results import Results, load_results
+from helpers.studies.ergodic.roles import GRID, Comparisons
+from helpers.studies.preset import Preset
 from tests.simulated_results import STEPS, run_line
 from tests.simulated_truth import Truth, simulate
 
@@ -29,14 +33,16 @@ from tests.simulated_truth import Truth, simulate
 UNEQUAL = SyntheticConfig(
     num_components=6, num_symbols=8, concentration=0.3, seed=1, papers_per_component=40, paper_tokens=400
 )
-GRID_OF_ORDERS = Mixtures(
+GRID_OF_ORDERS = Preset(
     description="another order of the components at each seed",
     config=RunConfig(
-        data=DataConfig(synthetic=UNEQUAL), model=ModelConfig(size="tiny"), eval=EvalConfig(windows_per_component=128)
+        study="ergodic",
+        data=DataConfig(synthetic=UNEQUAL),
+        model=PythiaConfig(size="tiny"),
+        eval=EvalConfig(windows_per_component=128),
     ),
-    ks=(1, 2, 4),
-    seeds=(0, 1, 2, 3),
-    baselines=True,
+    axes={"k": (1, 2, 4), "seed": (0, 1, 2, 3)},
+    companions=Comparisons(baselines=True),
 )
 
 
@@ -55,23 +61,25 @@ class IdealLearner:
         for name in selection.components:
             windows, tokens_BT = self.windows(config, name)
             loglik_KBT = self.log_likelihood(config, selection.components, tokens_BT)
-            loss_BT = synthetic.mixture_log_loss(loglik_KBT, np.ones(config.k))
+            loss_BT = hidden_markov.mixture_log_loss(loglik_KBT, np.ones(config.k))
             line = {"kind": "xe", "step": STEPS, "component": name, "split": config.eval.split}
             line |= summarise(loss_BT, windows.paper, self.cache.index(config.eval.split).paper_ids)
             lines.append(line | bayes.values(tokens_BT, windows.paper))
         means = {name: float(np.mean([line[name] for line in lines])) for name in ("xe", "bayes_xe", "bayes_known_xe")}
         summary = {"kind": "summary", "step": STEPS, "ppl": float(np.exp(means["xe"]))} | means
         run = run_line(config, selection.unique_tokens_by_component)
-        write_result(self.storage.result(config.run_id), Result(run, lines, [summary]))
+        write_result(self.storage.result(config.run_id), Result(run=run, rows=lines, summaries=[summary]))
 
     def windows(self, config: RunConfig, name: str) -> tuple[Windows, np.ndarray]:
         """The evaluation windows of a component, and their tokens [B, T]."""
-        windows = evaluation_windows(config, self.cache, name)
+        windows = evaluation_windows(config.data, config.eval, self.cache, name)
         return windows, read_windows(self.flat, windows, config.data.window_tokens)
 
     def log_likelihood(self, config: RunConfig, names: tuple[str, ...], tokens_BT: np.ndarray) -> np.ndarray:
-        processes = synthetic.processes(config.data.synthetic)
-        return np.stack([synthetic.log_likelihood(processes[self.cache.components.index(n)], tokens_BT) for n in names])
+        processes = hidden_markov.processes(config.data.synthetic)
+        return np.stack(
+            [hidden_markov.log_likelihood(processes[self.cache.components.index(n)], tokens_BT) for n in names]
+        )
 
     def identification_cost(self, config: RunConfig) -> float:
         """By Bayes' rule: what the tokens 1 to 99 tell about the component, ln p(c | x_0..99) - ln p(c | x_0), over 99.
@@ -98,7 +106,7 @@ def ideal(tmp_path_factory) -> IdealLearner:
 
 @pytest.fixture(scope="module")
 def results(ideal) -> Results:
-    return load_results(ideal.storage, "ergodic")
+    return load_results(ideal.storage)
 
 
 def test_plain_dxe_follows_the_order_of_the_components(results) -> None:
@@ -114,7 +122,7 @@ def test_matched_dxe_is_the_cost_of_identification(ideal, results) -> None:
     for k in (2, 4):
         dxe = matched.loc[k, "dxe"]
         assert dxe.between(0, np.log(k) / 99).all()
-        cost = [ideal.identification_cost(GRID_OF_ORDERS.run(k, seed)) for seed in dxe.index]
+        cost = [ideal.identification_cost(GRID_OF_ORDERS.at(k=k, seed=seed)) for seed in dxe.index]
         assert dxe.to_numpy() == pytest.approx(cost, abs=1e-12)
 
 
@@ -146,7 +154,7 @@ def test_over_many_grids_only_matched_dxe_is_unbiased(tmp_path) -> None:
     for seed in range(16):
         storage = Storage.at(tmp_path / str(seed))
         simulate(storage, truth, seed, ks=(1, 8))
-        results = load_results(storage, "ergodic")
+        results = load_results(storage)
         condition = results.conditions[0]
         matched.append(matched_estimates(with_k1(results, condition, GRID))[8].value)
         cells = by_seed(results, condition)

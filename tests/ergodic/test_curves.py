@@ -5,15 +5,15 @@ import math
 
 import numpy as np
 import pytest
-from simulated_results import NUM_POSITIONS, flat_curves, run_config, simulate_baselines, simulate_grid, write_run
 
-from helpers.analysis.results import load_results
-from helpers.config import ModelConfig
 from helpers.data.hidden_markov import mixture_log_loss
-from helpers.studies.ergodic import condition_figures as science_figures
-from helpers.studies.ergodic.condition import by_size, science_of
+from helpers.model_config import PythiaConfig
+from helpers.studies.ergodic import matched_figures
+from helpers.studies.ergodic.condition import by_size, condition_of
 from helpers.studies.ergodic.curves import areas, curves_by_run, identification_length, in_context
 from helpers.studies.ergodic.decomposition import decompose
+from helpers.studies.ergodic.results import load_results
+from tests.simulated_results import NUM_POSITIONS, flat_curves, run_config, simulate_baselines, simulate_grid, write_run
 
 # Student's t, 0.975 quantiles for 1 and 2 degrees of freedom, from a printed table.
 T_1, T_2 = 12.7062, 4.3027
@@ -21,7 +21,7 @@ POSITION = np.arange(NUM_POSITIONS)
 
 
 def curves_of(storage):
-    results = load_results(storage, "ergodic")
+    results = load_results(storage)
     return curves_by_run(results, results.conditions[0])
 
 
@@ -176,7 +176,7 @@ def parts_storage(storage):
 
 
 def parts_of(storage, constant_unique=None):
-    results = load_results(storage, "ergodic")
+    results = load_results(storage)
     condition = next(name for name in results.conditions if "full" in name)
     return decompose(results, condition, constant_unique).set_index("part")
 
@@ -207,7 +207,7 @@ def test_repetition_is_full_less_constant_unique_over_the_components_of_both(par
     constant = {"allocation": "constant_unique"}
     write_run(parts_storage, run_config(1, 0, **constant), flat_curves({"A": 2.1}))
     write_run(parts_storage, run_config(2, 0, **constant), flat_curves({"A": 2.18, "B": 3.4}))
-    results = load_results(parts_storage, "ergodic")
+    results = load_results(parts_storage)
     full, other = results.conditions
     assert results.alike_but_for(full, "data.allocation") == [full, other]
     row = parts_of(parts_storage, other).loc["repetition"]
@@ -231,23 +231,23 @@ def test_missing_parts_are_missing_and_say_why(storage):
 
 def test_only_conditions_that_differ_in_size_alone_are_compared(storage):
     config = run_config(1, 0)
-    larger = dataclasses.replace(config, model=ModelConfig(size="14m", dropout=0.0))
+    larger = dataclasses.replace(config, model=PythiaConfig(size="14m", dropout=0.0))
     faster = dataclasses.replace(
         config,
-        model=ModelConfig(size="31m", dropout=0.0),
+        model=PythiaConfig(size="31m", dropout=0.0),
         train=dataclasses.replace(config.train, peak_lr=1e-3),
     )
     for seed in (0, 1):
         write_run(storage, dataclasses.replace(config, seed=seed), flat_curves({"A": 2.0 + 0.2 * seed}))
     write_run(storage, larger, flat_curves({"A": 1.8}))
     write_run(storage, faster, flat_curves({"A": 1.0}))
-    results = load_results(storage, "ergodic")
+    results = load_results(storage)
     sizes = by_size(results, results.alike_but_for(results.conditions[0], "model.size"))
     assert sorted(sizes["size"]) == ["14m", "tiny"]
     tiny = sizes[sizes["size"] == "tiny"].iloc[0]
     assert (tiny["num_runs"], tiny["xe"]) == (2, pytest.approx(2.1))
     assert tiny["high"] == pytest.approx(2.1 + T_1 * 0.1, rel=1e-4)
-    drawn = [len(science_of(results, condition).sizes) > 0 for condition in results.conditions]
+    drawn = [len(condition_of(results, condition).sizes) > 0 for condition in results.conditions]
     assert sum(drawn) == 1
 
 
@@ -266,7 +266,7 @@ def test_the_in_context_figure_draws_the_frames(storage):
     simulate_baselines(storage, seeds=(0, 1))
     curves = curves_of(storage)
     table, area = in_context(curves), areas(curves)
-    figure = science_figures.in_context(table, area, "a condition")
+    figure = matched_figures.in_context(table, area, "a condition")
     xe, dxe, ends = figure.axes
     assert np.allclose(labels_and_values(xe)["K = 4 (n = 2)"], table[table["k"] == 4]["xe"])
     assert np.allclose(labels_and_values(dxe)["K = 2 (n = 2)"], table[table["k"] == 2]["dxe"])
@@ -279,7 +279,7 @@ def test_the_in_context_figure_draws_the_frames(storage):
 def test_the_decomposition_figure_marks_what_is_missing(storage):
     write_pair(storage, 0, first_token(0.1) + 0.02, first_token(0.1) + 0.02)
     parts = parts_of(storage).reset_index()
-    (axes,) = science_figures.decomposition(parts, "a condition").axes
+    (axes,) = matched_figures.decomposition(parts, "a condition").axes
     assert len([line for line in axes.lines if line.get_marker() == "x"]) == 4
     heights = [bar.get_height() for bar in axes.patches if np.isfinite(bar.get_height())]
     assert heights == pytest.approx([0.02])

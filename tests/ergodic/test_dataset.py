@@ -4,6 +4,7 @@ import json
 import math
 import re
 import tracemalloc
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +13,21 @@ import pytest
 import tokenizers
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy as scipy_entropy
-from simulated_results import run_config, simulate_baselines, simulate_grid
 
-from helpers.analysis.results import load_results
 from helpers.config import ARXIV_COMPONENTS, DataConfig, SyntheticConfig
-from helpers.data import hidden_markov as synthetic
+from helpers.data import hidden_markov
 from helpers.data.fetch_arxiv import ensure_cache
-from helpers.data.token_cache import FlatTokens, TokenCache
+from helpers.data.flat_tokens import FlatTokens
+from helpers.data.token_cache import TokenCache
+from helpers.runs.result_file import read_result
 from helpers.storage import Storage
 from helpers.studies.ergodic.dataset import figures as dataset_figures
 from helpers.studies.ergodic.dataset import unigrams
-from helpers.studies.ergodic.dataset.dataset import analyse_dataset
+from helpers.studies.ergodic.dataset.dataset import analyse_dataset, describe_papers
 from helpers.studies.ergodic.dataset.frames import describe_dataset, repetition_by_run
+from helpers.studies.ergodic.results import load_results
+from tests.ergodic.test_analysis import rewrite_run_line
+from tests.simulated_results import run_config, simulate_baselines, simulate_grid
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 ABSTRACTS, PYTHIA = SHARED / "arxiv_abstracts", SHARED / "tokenizers" / "pythia" / "tokenizer.json"
@@ -65,7 +69,7 @@ def by_hand(tmp_path, storage):
 
 
 @pytest.fixture
-def hidden_markov(storage) -> tuple[TokenCache, SyntheticConfig]:
+def synthetic(storage) -> tuple[TokenCache, SyntheticConfig]:
     config = SyntheticConfig(num_components=7, papers_per_component=100, paper_tokens=500)
     return ensure_cache(DataConfig(synthetic=config), storage, quiet), config
 
@@ -177,12 +181,12 @@ def test_unigrams_and_overlap_by_hand(storage, by_hand):
     assert as_they_are["min_jsd"] == as_they_are["mean_jsd"] == as_they_are["max_jsd"] == pytest.approx(between)
 
 
-def test_what_one_token_tells_is_what_the_processes_say(storage, hidden_markov):
-    cache, config = hidden_markov
+def test_what_one_token_tells_is_what_the_processes_say(storage, synthetic):
+    cache, config = synthetic
     dataset = describe_dataset(storage, cache)
     laws = [
-        np.einsum("i,xij->x", synthetic.stationary(tensor_XSS), tensor_XSS)
-        for tensor_XSS in synthetic.processes(config)
+        np.einsum("i,xij->x", hidden_markov.stationary(tensor_XSS), tensor_XSS)
+        for tensor_XSS in hidden_markov.processes(config)
     ]
     gain = np.mean([scipy_entropy(law, np.mean(laws, axis=0)) for law in laws])
     as_they_are, shuffled = dataset.separation["first_token_gain"]
@@ -194,8 +198,8 @@ def test_what_one_token_tells_is_what_the_processes_say(storage, hidden_markov):
     assert np.abs(dataset.overlap.to_numpy() - exact).max() < 0.01
 
 
-def test_five_of_seven_equal_categories_are_marked_in_their_order(storage, hidden_markov):
-    counts = describe_dataset(storage, hidden_markov[0]).counts
+def test_five_of_seven_equal_categories_are_marked_in_their_order(storage, synthetic):
+    counts = describe_dataset(storage, synthetic[0]).counts
     assert counts["rank"].tolist() == [1, 2, 3, 4, 5, 6, 7]
     assert counts["five_largest"].tolist() == ["yes"] * 5 + [""] * 2
     assert counts["train_tokens"].tolist() == [50_000] * 7
@@ -208,14 +212,14 @@ def test_a_category_without_train_papers_is_counted_and_not_compared(tmp_path, s
     assert (
         list(dataset.lengths["component"]) == list(dataset.unigrams["component"]) == list(dataset.overlap) == list("xy")
     )
-    assert len(analyse_dataset(storage, cache, None)) == 22
+    assert len(analyse_dataset(storage, cache).paths) == 22
     assert pd.read_csv(storage.figure("dataset.csv"))["component"].tolist() == ["y", "x", "z"]  # by train tokens
 
 
 def test_repetition_is_of_each_run_with_k_ascending(storage):
     simulate_grid(storage, ks=(4, 1), seeds=(0,))
     simulate_baselines(storage)
-    results = load_results(storage, "ergodic")
+    results = load_results(storage)
     table = repetition_by_run(results, results.conditions[0])
     assert table["k"].tolist() == [1] * 12 + [4]
     assert table["run_id"].iloc[-1] == run_config(4, 0).run_id
@@ -260,7 +264,7 @@ def test_the_heat_map_writes_each_divergence_but_not_the_diagonal():
 # Everything
 
 
-def contents_by_name(paths: list[Path]) -> dict[str, bytes]:
+def contents_by_name(paths: Iterable[Path]) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in paths}
 
 
@@ -272,8 +276,8 @@ def test_everything_of_a_text_cache_is_written_and_again_the_same(tmp_path):
         storage = Storage.at(tmp_path / name)
         cache = text_cache(tmp_path / f"{name}-papers", storage, train, test, tokenizer="train:300")
         simulate_grid(storage, ks=(1, 2), seeds=(0, 1))
-        results = load_results(storage, "ergodic")
-        contents.append(contents_by_name(analyse_dataset(storage, cache, results)))
+        results = load_results(storage)
+        contents.append(contents_by_name(analyse_dataset(storage, cache, results, results.conditions).paths))
     tables = ("papers", "lengths", "drops", "unigrams", "separation", "overlap", "repetition")
     expected = {f"dataset_{table}.{kind}" for table in tables for kind in ("csv", "md", "tex")}
     expected |= {f"{figure}.{kind}" for figure in ("dataset", "dataset_overlap") for kind in ("csv", "png")}
@@ -289,9 +293,10 @@ def test_everything_of_a_text_cache_is_written_and_again_the_same(tmp_path):
 TOPICS = [("rings", "ideal", "math.AC"), ("groups", "simple", "math.GR"), ("images", "pixel", "cs.CV")]
 
 
-def test_everything_of_a_synthetic_cache_is_written(storage, hidden_markov):
+def test_everything_of_a_synthetic_cache_is_written(storage, synthetic):
     simulate_grid(storage, ks=(1, 2), seeds=(0,))
-    paths = analyse_dataset(storage, hidden_markov[0], load_results(storage, "ergodic"))
+    results = load_results(storage)
+    paths = analyse_dataset(storage, synthetic[0], results, results.conditions).paths
     assert len(paths) == len(set(paths)) == 25
     assert "| hmm6 | 7 |" in storage.table("dataset_papers.md").read_text(encoding="utf-8")
     exact = pd.read_csv(storage.table("dataset_overlap.csv"), index_col="component")
@@ -300,15 +305,33 @@ def test_everything_of_a_synthetic_cache_is_written(storage, hidden_markov):
 
 
 def test_without_a_run_there_is_no_table_of_repetition(storage, by_hand):
-    none, empty = analyse_dataset(storage, by_hand, None), analyse_dataset(storage, by_hand, load_results(storage, "x"))
-    assert none == empty
-    assert len(none) == 22
+    none, empty = (analyse_dataset(storage, by_hand, results) for results in (None, load_results(storage)))
+    assert none.paths == empty.paths
+    assert len(none.paths) == 22
     assert not storage.table("dataset_repetition.csv").exists()
+
+
+def test_each_cache_is_described_with_the_conditions_that_it_is_of(storage, synthetic, by_hand):
+    """The first condition's papers have the plain names, others append theirs: none overwrites another."""
+    simulate_grid(storage, ks=(1, 2), seeds=(0, 1))
+    simulate_grid(storage, ks=(1,), seeds=(0,), order="listed")
+    simulate_grid(storage, ks=(1,), seeds=(0,), allocation="constant_unique")
+    for path in storage.results().glob("*.jsonl"):
+        config = read_result(path).run["config"]
+        cache = by_hand if config["data"]["allocation"] == "constant_unique" else synthetic[0]
+        provenance = read_result(path).run["provenance"] | {"cache_id": cache.cache_id}
+        rewrite_run_line(path, provenance=provenance)
+    first, second = describe_papers(storage, load_results(storage))
+    assert len(first.conditions) == 2 and len(second.conditions) == 1
+    assert first.tables["dataset_papers"]["component"].tolist() == list(synthetic[0].components)
+    assert second.tables["dataset_papers"]["component"].tolist() == list(by_hand.components)
+    assert not set(first.paths) & set(second.paths)
+    assert all(path.exists() for path in (*first.paths, *second.paths))
 
 
 def test_one_category_has_nothing_to_be_compared_with(tmp_path, storage):
     cache = text_cache(tmp_path / "papers", storage, [("a b", "x"), ("b c", "x")], [("d", "x")])
-    assert len(analyse_dataset(storage, cache, None)) == 22
+    assert len(analyse_dataset(storage, cache).paths) == 22
     separation = pd.read_csv(storage.table("dataset_separation.csv"))
     assert separation["first_token_gain"].tolist() == separation["bound"].tolist() == [0, 0]
     assert separation["mean_jsd"].isna().all()
@@ -348,4 +371,4 @@ def test_the_abstracts(storage):
     assert dataset.overlap.loc["math.GR"].drop("math.GR").idxmin() == "math.AC"
     as_they_are, shuffled = dataset.separation["first_token_gain"]
     assert 0 < shuffled < as_they_are / 2 < math.log(11)
-    assert len(analyse_dataset(storage, cache, None)) == 22
+    assert len(analyse_dataset(storage, cache).paths) == 22

@@ -9,7 +9,22 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pandas as pd
 import pytest
-from simulated_results import (
+
+from helpers.analysis import latex
+from helpers.analysis.estimates import Equivalence, Estimate
+from helpers.analysis.report_blocks import Code, Heading, Points, Section, Text, to_html, to_markdown
+from helpers.storage import Storage, publish_bytes, publish_text
+from helpers.studies.ergodic import tables
+from helpers.studies.ergodic.analyse import analyse
+from helpers.studies.ergodic.dataset.dataset import Description
+from helpers.studies.ergodic.report import methods as report_methods
+from helpers.studies.ergodic.report import words
+from helpers.studies.ergodic.report.design import missing_baselines
+from helpers.studies.ergodic.report.report import data
+from helpers.studies.ergodic.results import load_results
+from helpers.studies.ergodic.tables import report_table
+from tests.ergodic.test_analysis import rewrite_run_line
+from tests.simulated_results import (
     COMPONENTS,
     flat_curves,
     run_config,
@@ -17,18 +32,6 @@ from simulated_results import (
     simulate_grid,
     write_run,
 )
-from tests.ergodic.test_analysis import rewrite_run_line
-
-from helpers.analysis import latex, tables
-from helpers.analysis.estimates import Equivalence, Estimate
-from helpers.analysis.report_blocks import Code, Heading, Points, Section, Table, Text, to_html, to_markdown
-from helpers.analysis.results import load_results
-from helpers.storage import Storage, publish_bytes, publish_text
-from helpers.studies.ergodic.analyse import analyse
-from helpers.studies.ergodic.report import methods as report_methods
-from helpers.studies.ergodic.report import words
-from helpers.studies.ergodic.report.design import missing_baselines
-from helpers.studies.ergodic.report.report import data
 
 HOSTILE = "<script>alert(1)</script>"
 HOSTILE_SOURCE = 'papers/"><img src=x onerror=alert(1)>&amp;'
@@ -36,7 +39,7 @@ HOSTILE_SOURCE = 'papers/"><img src=x onerror=alert(1)>&amp;'
 
 def report_of(storage):
     """The parsed report of an analysis, and its text."""
-    analyse(storage, "ergodic")
+    analyse(storage)
     return parsed(storage)
 
 
@@ -61,7 +64,7 @@ def full_storage(tmp_path_factory):
 @pytest.fixture(scope="module")
 def full_report(full_storage):
     """The files made, the parsed report, and its text."""
-    made = analyse(full_storage, "ergodic")
+    made = analyse(full_storage)
     return made, *parsed(full_storage)
 
 
@@ -131,13 +134,15 @@ def test_names_from_data_are_text_and_never_markup(storage):
 
 
 def test_letters_that_xml_forbids_do_not_break_the_document():
-    section = Section("A", [Text("a\x00b\x1bc\ufffe\u202ed"), Table(pd.DataFrame({"component": ["\x07<"]}), "t")])
+    section = Section(
+        "A", [Text("a\x00b\x1bc\ufffe\u202ed"), report_table(pd.DataFrame({"component": ["\x07<"]}), "t")]
+    )
     assert "a b c" in "".join(ET.fromstring(to_html("t", "l", [section])).itertext())
 
 
 def test_both_forms_say_the_same():
     frame = pd.DataFrame({"component": ["a|b"], "k": [2], "xe": [2.34567]})
-    blocks = [Text("one"), Heading("two"), Points(["three", "four"]), Code("five --six"), Table(frame, "seven")]
+    blocks = [Text("one"), Heading("two"), Points(["three", "four"]), Code("five --six"), report_table(frame, "seven")]
     section = Section("eight", blocks)
     shown = " ".join(ET.fromstring(to_html("title", "lead", [section])).itertext())
     markdown = to_markdown("title", "lead", [section])
@@ -189,7 +194,7 @@ def test_text_without_exact_values_shows_the_bound_in_their_place(storage):
 def test_missing_cells_and_baselines_are_named(storage):
     simulate_grid(storage, ks=(1, 2), seeds=(0, 1))
     storage.result(run_config(2, 1).run_id).unlink()
-    results = load_results(storage, "ergodic")
+    results = load_results(storage)
     _, xe = results.of(results.conditions[0], "grid")
     second = xe[(xe["k"] == 2) & ~xe["component"].isin(xe.loc[xe["k"] == 1, "component"])]
     gone = missing_baselines(results, results.conditions[0])
@@ -262,7 +267,7 @@ def test_the_known_answer_is_judged_at_every_k():
 
 def test_plain_and_matched_stand_side_by_side(full_storage, full_report):
     _, _, text = full_report
-    results = load_results(full_storage, "ergodic")
+    results = load_results(full_storage)
     table = tables.table_1(results, results.conditions[0]).set_index("k")
     assert f"Plain ΔXE: {table.loc[2, 'dxe']:+.4f} at K = 2 (2 seeds)" in text
     assert f"K = 2: matched ΔXE is {table.loc[2, 'dxe_same']:+.4f} nats per token" in text
@@ -296,24 +301,36 @@ def test_every_run_is_named_with_what_made_it(storage):
     (row,) = [row for row in cells if row and row[0] == run_config(2, 0).run_id]
     assert {"Tesla T4", "fp16", "0123456789ab+changes"} <= set(row)
     assert "python 3.13.1, torch 2.99" in text
-    assert all(run_id in text for run_id in load_results(storage, "ergodic").runs["run_id"])
+    assert all(run_id in text for run_id in load_results(storage).runs["run_id"])
     assert "cut.jsonl: " in text
 
 
 def test_the_data_section_shows_the_analysis_of_the_data_set(storage):
-    assert "No analysis of the data set" in to_markdown("", "", [data(storage)])
-    publish_text(storage.table("dataset_papers.csv"), "component,train_papers\nNA,12\n<b>,\n")
-    publish_text(storage.table("dataset_separation.csv"), "labels,bound\nshuffled,0.7\n")
-    publish_text(storage.table("dataset_overlap.csv"), "component,bound,k\nbound,0,0.5\nk,0.5,0\n")
-    publish_bytes(storage.figure("dataset_lengths.png"), b"\x89PNG\r\n\x1a\n" + bytes(16))
-    document = ET.fromstring(to_html("", "", [data(storage)]))
+    assert "The papers of these runs are not in this storage" in to_markdown("", "", [data([])])
+    frames = {
+        "dataset_papers": pd.DataFrame({"component": ["NA", "<b>"], "train_papers": [12, np.nan]}),
+        "dataset_separation": pd.DataFrame({"labels": ["shuffled"], "bound": [0.7]}),
+        "dataset_overlap": pd.DataFrame({"component": ["bound", "k"], "bound": [0, 0.5], "k": [0.5, 0]}),
+    }
+    picture = publish_bytes(storage.figure("dataset_lengths.png"), b"\x89PNG\r\n\x1a\n" + bytes(16))
+    described = Description(conditions=("one",), tables=frames, figures=(picture,), paths=(picture,))
+    document = ET.fromstring(to_html("", "", [data([described])]))
+    assert "Papers of one" in "".join(document.itertext())
     cells = [[cell.text for cell in row.iter("td")] for row in document.iter("tr")]
-    assert ["NA", "12"] in cells and ["<b>", "-"] in cells
+    assert ["NA", "12.0000"] in cells and ["<b>", "-"] in cells
     assert document.find(".//img").get("alt") == "dataset lengths"
     headings = [[cell.text for cell in row.iter("th")] for row in document.iter("thead")]
     # Categories of the overlap are numbered: two that are called as a column of ours are none.
     assert headings == [["category", "train papers"], ["labels", "ln K (nats)"], ["number", "category", "1", "2"]]
     assert ["1", "bound", "0.0000", "0.5000"] in cells
+
+
+def test_another_analysis_of_a_data_set_is_not_shown(storage):
+    """What lies in the storage may be of other papers: the report shows what it has just described."""
+    simulate_grid(storage, ks=(1, 2), seeds=(0,))
+    publish_text(storage.table("dataset_papers.csv"), "component,train_papers\nother papers,12\n")
+    _, text = report_of(storage)
+    assert "other papers" not in text and "The papers of these runs are not in this storage" in text
 
 
 # LaTeX

@@ -9,29 +9,24 @@ import torch
 from transformers import GPTNeoXForCausalLM
 
 from helpers.config import RunConfig
-from helpers.data import hidden_markov as synthetic
+from helpers.data import hidden_markov
 from helpers.data.components import select
 from helpers.data.fetch_arxiv import ensure_cache
-from helpers.data.token_cache import TokenCache, flat_tokens
+from helpers.data.flat_tokens import flat_tokens
+from helpers.data.token_cache import TokenCache
 from helpers.data.window_dataset import NO_LOSS, read_windows
-from helpers.evaluation.eval_xe import (
-    BayesReference,
-    clustered_standard_error,
-    cross_entropy,
-    evaluate,
-    evaluate_run,
-    evaluation_windows,
-    summarise,
-)
+from helpers.evaluation.bayes import BayesReference
+from helpers.evaluation.eval_xe import clustered_standard_error, cross_entropy, evaluate, summarise
+from helpers.evaluation.windows import evaluation_windows
 from helpers.models.language_model import build_model
 from helpers.models.window_model import WindowModel
 from helpers.runs.result_file import Result, read_result, write_result
 from helpers.settings import apply_overrides
 from helpers.storage import Storage
-from helpers.training.train_single_k import train_single_k
+from helpers.training.train_single_k import evaluate_again, train_single_k
 
 CONFIG = apply_overrides(
-    RunConfig(k=3, seed=2),
+    RunConfig(study="ergodic", k=3, seed=2),
     ["model.size=tiny", "model.dropout=0.1", "eval.windows_per_component=32", "data.synthetic.papers_per_component=40",
      "data.synthetic.num_components=4", "data.synthetic.paper_tokens=300", "execution.trackers="],
 )  # fmt: skip
@@ -51,15 +46,18 @@ def test_xe_is_that_of_transformers_on_padded_sequences(storage: Storage, cache:
     """GPTNeoXForCausalLM(labels=...) on BOS + 100 + pad to 128, token 0 not averaged, window by window."""
     model = build_model(CONFIG.model, cache.vocab_size, cache.bos_id, seed=0).eval()
     selection = select(CONFIG, cache)
-    lines, summary = evaluate(CONFIG, storage, cache, selection, model.state_dict(), 0, lambda event: None)
+    measured = evaluate(CONFIG, storage, cache, selection, model.state_dict(), 0, lambda event: None)
+    summary = measured.summary
     expected = [mean_loss(model, storage, cache, name) for name in selection.components]
-    assert [line["xe"] for line in lines] == pytest.approx(expected, abs=1e-5)
+    assert [row["xe"] for row in measured.rows] == pytest.approx(expected, abs=1e-5)
     assert summary["xe"] == pytest.approx(np.mean(expected), abs=1e-5)
     assert summary["ppl"] == pytest.approx(np.exp(np.mean(expected)), rel=1e-5)
 
 
 def mean_loss(model: GPTNeoXForCausalLM, storage: Storage, cache: TokenCache, component: str) -> float:
-    tokens = read_windows(flat_tokens(cache, "test", storage), evaluation_windows(CONFIG, cache, component), 100)
+    tokens = read_windows(
+        flat_tokens(cache, "test", storage), evaluation_windows(CONFIG.data, CONFIG.eval, cache, component), 100
+    )
     inputs = torch.zeros(len(tokens), 128, dtype=torch.long)
     inputs[:, 0], inputs[:, 1:101] = cache.bos_id, torch.from_numpy(tokens)
     labels = torch.full_like(inputs, NO_LOSS)
@@ -70,16 +68,16 @@ def mean_loss(model: GPTNeoXForCausalLM, storage: Storage, cache: TokenCache, co
 
 
 def test_windows_are_the_same_for_every_k_seed_and_order(cache: TokenCache) -> None:
-    one = evaluation_windows(CONFIG, cache, "hmm2")
+    one = evaluation_windows(CONFIG.data, CONFIG.eval, cache, "hmm2")
     other = apply_overrides(dataclasses.replace(CONFIG, k=1, seed=9), ["data.order=listed", "train.steps=5000"])
-    two = evaluation_windows(other, cache, "hmm2")
+    two = evaluation_windows(other.data, other.eval, cache, "hmm2")
     assert all(np.array_equal(getattr(one, name), getattr(two, name)) for name in ("paper", "start"))
-    assert not np.array_equal(one.paper, evaluation_windows(CONFIG, cache, "hmm1").paper)
+    assert not np.array_equal(one.paper, evaluation_windows(CONFIG.data, CONFIG.eval, cache, "hmm1").paper)
 
 
 def test_windows_come_from_the_test_papers_of_their_component(cache: TokenCache) -> None:
     index = cache.index("test")
-    windows = evaluation_windows(CONFIG, cache, "hmm3")
+    windows = evaluation_windows(CONFIG.data, CONFIG.eval, cache, "hmm3")
     assert set(index.component[windows.paper]) == {cache.components.index("hmm3")}
     assert (windows.start + 100 <= index.num_tokens[windows.paper]).all()
 
@@ -125,7 +123,7 @@ def test_bayes_values_bound_every_model_and_their_difference_is_the_identificati
     flat = flat_tokens(cache, "test", storage)
     values = []
     for name in selection.components:
-        windows = evaluation_windows(CONFIG, cache, name)
+        windows = evaluation_windows(CONFIG.data, CONFIG.eval, cache, name)
         values.append(reference.values(read_windows(flat, windows, 100), windows.paper))
     area = sum(np.sum(v["bayes_xe_by_position"]) - np.sum(v["bayes_known_xe_by_position"]) for v in values) / 3
     assert 0 < area <= np.log(3) + 1e-9
@@ -148,17 +146,17 @@ def test_foreign_processes_are_refused(cache: TokenCache) -> None:
 
 def test_a_perfect_model_has_the_bayes_loss(storage: Storage, cache: TokenCache, monkeypatch) -> None:
     """With the exact predictor in place of a network, XE equals the Bayes value to rounding."""
-    processes = synthetic.processes(CONFIG.data.synthetic)
+    processes = hidden_markov.processes(CONFIG.data.synthetic)
     selection = select(CONFIG, cache)
     active = [cache.components.index(name) for name in selection.components]
 
     def exact(model: WindowModel, tokens_BT: np.ndarray) -> np.ndarray:
-        loglik = np.stack([synthetic.log_likelihood(processes[number], tokens_BT) for number in active])
-        return synthetic.mixture_log_loss(loglik, np.ones(3))
+        loglik = np.stack([hidden_markov.log_likelihood(processes[number], tokens_BT) for number in active])
+        return hidden_markov.mixture_log_loss(loglik, np.ones(3))
 
     monkeypatch.setattr("helpers.evaluation.eval_xe.cross_entropy", exact)
     weights = build_model(CONFIG.model, cache.vocab_size, cache.bos_id, seed=0).state_dict()
-    _, summary = evaluate(CONFIG, storage, cache, selection, weights, 0, lambda event: None)
+    summary = evaluate(CONFIG, storage, cache, selection, weights, 0, lambda event: None).summary
     assert summary["xe"] == pytest.approx(summary["bayes_xe"], abs=1e-9)
 
 
@@ -179,22 +177,22 @@ def test_every_retained_snapshot_can_be_evaluated_later(tmp_path: Path) -> None:
     path = train_single_k(config, storage, ())
     before = read_result(path)
     for step in (2, 4, 2):
-        evaluate_run(config.run_id, storage, step, lambda event: None)
+        evaluate_again(config, storage, step, ())
     after = read_result(path)
     assert [row["step"] for row in after.summaries] == [2, 4, 6]
-    assert [row["step"] for row in after.xe] == [2] * 3 + [4] * 3 + [6] * 3
+    assert [row["step"] for row in after.rows_of("xe")] == [2] * 3 + [4] * 3 + [6] * 3
     assert after.summaries[-1] == before.summaries[-1]
     with pytest.raises(ValueError, match="retained steps: 2, 4, 6"):
-        evaluate_run(config.run_id, storage, 5)
+        evaluate_again(config, storage, 5)
     with pytest.raises(ValueError, match="has no result"):
-        evaluate_run("other", storage)
+        evaluate_again(dataclasses.replace(config, seed=7), storage)
 
 
 def test_a_cut_or_altered_result_is_recognised(tmp_path: Path) -> None:
     run = {"kind": "run", "schema": 1, "run_id": "x", "study": "ergodic", "config": {}, "provenance": {}}
     line = {"kind": "summary", "step": 3, "xe": 1.0}
-    path = write_result(tmp_path / "x.jsonl", Result(run, [], [line]))
-    assert read_result(path) == Result(run, [], [line])
+    path = write_result(tmp_path / "x.jsonl", Result(run=run, rows=[], summaries=[line]))
+    assert read_result(path) == Result(run=run, rows=[], summaries=[line])
     whole = path.read_text()
     for damaged in (
         whole[:-20],

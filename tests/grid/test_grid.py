@@ -1,10 +1,10 @@
 """Presets, plan and runner: counts and totals by hand, and a stand-in notebook that fails in every way there is."""
 
 import dataclasses
+import json
 import math
 import os
 import random
-import shlex
 import shutil
 import threading
 import time
@@ -12,60 +12,59 @@ from collections import Counter
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_notebook
 
-from helpers.config import ARXIV_COMPONENTS, ModelConfig, RunConfig
-from helpers.data.fetch_arxiv import cache_id, ensure_cache
+from helpers.config import ARXIV_COMPONENTS, RunConfig, to_json
+from helpers.data.cache_id import cache_id
+from helpers.data.fetch_arxiv import ensure_cache
 from helpers.grid import notebook_job
-from helpers.grid.notebook_job import ROOT, Children, Job
-from helpers.grid.parameters import check_parameters, overrides_between, run_parameters
+from helpers.grid.notebook_job import Children, Job, parameter_names
 from helpers.grid.plan import plan_grid
 from helpers.grid.runner import run_grid
 from helpers.grid.shard import Shard
 from helpers.grid.space import RunSpace, needed_bytes, run_space
 from helpers.grid.text import aligned, count, duration, size
-from helpers.models.shapes import SHAPES, count_parameters
+from helpers.model_config import PythiaConfig
+from helpers.models.families import count_parameters
+from helpers.repository import ROOT
+from helpers.runs.config_file import config_path, read_config
 from helpers.runs.events import Saved
-from helpers.runs.progress import run_state
 from helpers.runs.result_file import Result, write_result
-from helpers.settings import apply_overrides
+from helpers.runs.status import run_status
+from helpers.seals import publish_sealed
+from helpers.settings import apply_overrides, replace_fields
 from helpers.storage import Storage
-from helpers.studies import find_preset, find_study, known_components
-from helpers.studies.preset import ComponentsUnknown
-from helpers.studies.run_preset import run_preset
+from helpers.studies import STUDIES, find_preset, known_components
+from helpers.studies.preset import ComponentsUnknown, Preset
+from helpers.studies.run_preset import plan_preset, run_preset
 from helpers.training.train_single_k import train_single_k
 
 PARAMETERS = """
-PRESET: str = ""
-K: int = 1
-SEED: int = 0
-SOURCE: str = ""
-TOKENIZER: str = ""
+RUN: str = ""
 STORAGE: str = ""
-OVERRIDES: str = ""
-RUN_GRID: bool = False
 INTERACTIVE: bool = True
 """
 # What the real notebook does with its parameters, ending in a result file instead of a training.
 STAND_IN = """
-import os, shlex, signal, time
+import os, signal, time
 from pathlib import Path
-from helpers.data.fetch_arxiv import cache_id
+from helpers.data.cache_id import cache_id
+from helpers.runs.config_file import read_config
 from helpers.runs.result_file import Result, write_result
-from helpers.models.shapes import SHAPES
 from helpers.storage import Storage
-from helpers.studies import find_preset
 storage = Storage.at(STORAGE)
-config = find_preset("ergodic", PRESET, SOURCE, TOKENIZER, shlex.split(OVERRIDES)).run(K, SEED)
+config = read_config(storage, RUN)
+SEED = config.seed
 def finish():
-    provenance = {"cache_id": cache_id(config.data)}
     run = {"kind": "run", "schema": 1, "run_id": config.run_id, "study": "ergodic", "config": {}}
-    run["provenance"] = provenance
-    write_result(storage.result(config.run_id), Result(run, [], [{"kind": "summary", "step": 1, "xe": 1.5}]))
+    run["provenance"] = {"cache_id": cache_id(config.data)}
+    summary = {"kind": "summary", "step": 1, "xe": 1.5}
+    write_result(storage.result(config.run_id), Result(run=run, rows=[], summaries=[summary]))
 """
 
 
@@ -85,12 +84,12 @@ def stand_in_notebook(folder: Path, *cells: str) -> Path:
 
 
 def smoke_runs(*seeds: int, k: int = 1) -> list[RunConfig]:
-    return [find_preset("ergodic", "smoke").run(k, seed) for seed in seeds]
+    return [find_preset("ergodic", "smoke").at(k=k, seed=seed) for seed in seeds]
 
 
 def run_stand_in(notebook: Path, configs: list[RunConfig], storage: Storage, **settings):
-    base, lines = find_preset("ergodic", "smoke").config, []
-    report = run_grid(configs, storage, notebook=notebook, preset="smoke", base=base, report=lines.append, **settings)
+    lines = []
+    report = run_grid(configs, storage, notebook=notebook, report=lines.append, **settings)
     return report, lines
 
 
@@ -114,16 +113,16 @@ def test_size_has_every_run_with_every_size_and_a_set_size_alone(storage):
     assert {run.train for run in runs} == {preset.config.train}
     one = find_preset("ergodic", "size", overrides=["model.size=70m"])
     assert {run.model.size for run in one.runs(known_components(one.config.data))} == {"70m"}
-    parameters = run_parameters(runs[-1], preset.config, "size", storage)
-    again = find_preset("ergodic", "size", overrides=shlex.split(parameters["OVERRIDES"]))
-    assert again.run(parameters["K"], parameters["SEED"]) == runs[-1]
+    assert [run.model.size for run in runs] == sorted(
+        [run.model.size for run in runs], key=list(PythiaConfig.SIZES).index
+    )
 
 
 def test_size_note_states_the_arithmetic_of_its_config():
     preset = find_preset("ergodic", "size")
     tokens = preset.config.train.steps * preset.config.train.batch_size * preset.config.data.window_tokens
     assert tokens == 256_000_000 and "256 M" in preset.note
-    counts = [count_parameters(ModelConfig(size=size), 50_277).total for size in ("14m", "410m")]
+    counts = [count_parameters(PythiaConfig(size=size), 50_277).total for size in ("14m", "410m")]
     assert [f"{tokens / count:.2g}" for count in counts] == ["18", "0.63"]
     assert "18 a parameter for 14m, 0.6 for 410m" in preset.note
 
@@ -168,7 +167,11 @@ def test_paper_note_states_the_arithmetic_of_its_config():
         (("nothing", "demo"), "study = 'nothing' is unknown; the studies are ergodic"),
         (("ergodic", "nothing"), "the presets of ergodic are smoke, demo, known, quick, paper"),
         (("ergodic", "demo", "", "", ["train.stepz=5"]), "unknown field 'stepz'"),
-        (("ergodic", "demo", "", "", ["k=5"]), "chosen by its own option"),
+        (("ergodic", "demo", "", "", ["study=activation"]), "the study has its own option"),
+        (("ergodic", "demo", "", "", [], ["k=5"]), "k is one of 1, 2, 4, 8, 11 in this preset; --set k=5 makes a grid"),
+        (("ergodic", "demo", "", "", [], ["model.size=14m"]), "the axes of this preset are k, seed"),
+        (("ergodic", "demo", "", "", [], ["k"]), "has no '='"),
+        (("ergodic", "demo", "", "", [], ["k="]), "only 'k=' is not possible"),
     ],
 )
 def test_unknown_names_are_errors_that_list_the_known(arguments, message):
@@ -187,7 +190,7 @@ def test_a_local_source_is_named_from_the_root(tmp_path, monkeypatch):
 
 def test_plan_of_a_run_by_hand(tiny_config, storage):
     ensure_cache(tiny_config.data, storage)
-    plan = plan_grid([tiny_config], storage, measure=lambda config, vocab_size: 1000.0)
+    plan = plan_grid([tiny_config], storage, axes=("k", "seed"), measure=lambda config, vocab_size: 1000.0)
     (run,) = plan.runs
     assert len(run.components) == 2
     assert run.steps == 5
@@ -195,7 +198,7 @@ def test_plan_of_a_run_by_hand(tiny_config, storage):
     assert run.unique_tokens == 2 * 4 * 300
     assert run.repetition == 4000 / 2400
     # 32 symbols and BOS take one block of 128 rows in each embedding.
-    d, layers = SHAPES["tiny"].d_model, SHAPES["tiny"].n_layer
+    d, layers = PythiaConfig.SIZES["tiny"].d_model, PythiaConfig.SIZES["tiny"].n_layer
     assert run.non_embedding == layers * (12 * d**2 + 13 * d) + 2 * d
     assert run.parameters == run.non_embedding + 2 * 128 * d
     assert run.flops == 4000 * (6 * (layers * 12 * d**2 + 128 * d) + 12 * layers * d * 100)
@@ -205,14 +208,14 @@ def test_plan_of_a_run_by_hand(tiny_config, storage):
     assert run.space.kept_bytes == run.parameters * 4
     assert run.space.peak_bytes == run.parameters * 4 * (4 * 3 + 1)
     assert run.space.held_bytes == 0
-    assert str(run.state) == "new"
+    assert str(run.status) == "missing"
 
 
 def test_plan_totals_are_sums_over_runs(tiny_config, storage):
     cache = ensure_cache(tiny_config.data, storage)
     configs = [dataclasses.replace(tiny_config, k=k) for k in (1, 2, 3)]
     mark_done(storage, configs[0])
-    plan = plan_grid(configs, storage, measure=lambda config, vocab_size: 1000.0)
+    plan = plan_grid(configs, storage, axes=("k", "seed"), measure=lambda config, vocab_size: 1000.0)
     assert plan.total("tokens") == 3 * 4000
     assert plan.total("tokens", pending=True) == 2 * 4000
     assert plan.total("seconds") == 8.0
@@ -221,12 +224,12 @@ def test_plan_totals_are_sums_over_runs(tiny_config, storage):
     # Two runs to do, one at a time, and 3 x 4 train and 3 x 1 test papers of 300 tokens to unpack, 2 bytes each.
     in_progress = plan.runs[1].parameters * 4 * 12
     assert plan.needed_bytes == 2 * plan.runs[1].parameters * 4 + in_progress + (12 + 3) * 300 * 2
-    assert list(plan.frame()["state"]) == ["done", "new", "new"]
+    assert [run.status.status for run in plan.runs] == ["done", "missing", "missing"]
     assert "3 runs: 1 done, 2 to do" in str(plan)
 
 
 def test_plan_before_the_cache_exists_builds_nothing(tiny_config, storage):
-    plan = plan_grid([tiny_config], storage)
+    plan = plan_grid([tiny_config], storage, axes=("k", "seed"))
     assert plan.runs[0].tokens == 4000 and plan.runs[0].unique_tokens is None
     assert "after fetch" in str(plan)
     assert not (storage.root / "cache").exists()
@@ -236,7 +239,7 @@ def test_speed_is_measured_once_for_runs_of_one_shape(tiny_config, storage):
     ensure_cache(tiny_config.data, storage)
     measured = []
     configs = [dataclasses.replace(tiny_config, k=k, seed=seed) for k in (1, 2) for seed in (0, 1)]
-    plan_grid(configs, storage, measure=lambda config, vocab_size: measured.append(config) or 1.0)
+    plan_grid(configs, storage, axes=("k", "seed"), measure=lambda config, vocab_size: measured.append(config) or 1.0)
     assert len(measured) == 1
 
 
@@ -244,39 +247,55 @@ def test_a_begun_run_counts_only_what_is_left(tiny_config, storage):
     ensure_cache(tiny_config.data, storage)
     for step in (1, 4):
         (storage.checkpoints(tiny_config.run_id) / f"step_{step:09d}").mkdir(parents=True)
-    (run,) = plan_grid([tiny_config], storage, measure=lambda config, vocab_size: 100.0).runs
-    assert str(run.state) == "begun, step 4"
+    (run,) = plan_grid([tiny_config], storage, axes=("k", "seed"), measure=lambda config, vocab_size: 100.0).runs
+    assert str(run.status) == "begun step 4"
     assert run.seconds == pytest.approx(4000 / 100 * (1 / 5))
 
 
-def test_runs_of_unequal_length_are_refused(tiny_config, storage):
+def test_epochs_over_a_train_set_that_grows_with_k_are_refused(storage):
+    """Refused for what it is, and nothing else: runs of unequal tokens are other studies' everyday."""
+    epochs = ["data.sampling=epoch", "train.steps=none", "train.epochs=20"]
+    with pytest.raises(ValueError, match=r"train\.epochs = 20 counts passes .* data\.allocation=full"):
+        plan_preset(find_preset("ergodic", "demo", overrides=epochs), storage)
+    equal = find_preset("ergodic", "demo", overrides=[*epochs, "data.allocation=constant_unique"])
+    assert len(plan_preset(equal, storage).runs) == 10
+
+
+def test_runs_of_unequal_tokens_can_be_planned_in_one_grid(tiny_config, storage):
+    """Families too: a column for each axis, and nothing that depends on which family a run has."""
     ensure_cache(tiny_config.data, storage)
-    overrides = ["data.sampling=epoch", "train.steps=none", "train.epochs=20", "train.batch_size=8"]
-    configs = [dataclasses.replace(apply_overrides(tiny_config, overrides), k=k) for k in (1, 2)]
-    with pytest.raises(ValueError, match=r"train\.epochs .* data\.allocation=full"):
-        plan_grid(configs, storage)
+    config = apply_overrides(tiny_config, ["train.steps=none", "train.tokens_per_parameter=20"])
+    axes = {"model.size": ("tiny", "gpt-10k", "gpt-30k"), "data.window_tokens": (50, 100)}
+    plan = plan_grid(Preset(description="", config=config, axes=axes).runs(None), storage, axes=tuple(axes))
+    assert [run.tokens for run in plan.runs] == [20 * 9_576] * 2 + [20 * 25_472] * 2 + [20 * 31_464] * 2
+    assert plan.runs[0].steps == math.ceil(20 * 9_576 / 400)
+    table = str(plan).splitlines()
+    assert table[0].split()[:4] == ["role", "size", "window_tokens", "tokens"]
+    assert table[1].split()[:3] == ["grid", "gpt-10k", "50"]
 
 
-def test_lengths_are_compared_between_runs_of_one_model(tiny_config, storage):
-    """20 N differs between sizes and, by up to 0.5 % of a feed-forward layer, between activations."""
-    overrides = ["train.steps=none", "train.tokens_per_parameter=20"]
-    config = apply_overrides(tiny_config, [*overrides, "model.size=gpt-10k"])
-    models = [("gpt-10k", "gelu"), ("gpt-10k", "swiglu"), ("gpt-30k", "gelu")]
-    configs = [apply_overrides(config, [f"model.size={size}", f"model.activation={name}"]) for size, name in models]
-    plan = plan_grid(configs, storage)
-    assert [run.tokens for run in plan.runs] == [20 * 9_576, 20 * (9_576 + 28), 20 * 31_464]
-    assert plan.runs[0].steps == math.ceil(20 * 9_576 / 800)
-    longer = apply_overrides(config, ["train.tokens_per_parameter=21"])
-    with pytest.raises(ValueError, match="the gpt-10k runs of this grid would consume 191,520 to 201,096"):
-        plan_grid([*configs, longer], storage)
+def test_a_plan_of_no_runs_says_so(storage):
+    assert str(plan_grid([], storage, axes=("k",))) == "no runs"
+
+
+def test_a_component_that_cannot_be_evaluated_is_found_by_the_plan(storage, tmp_path):
+    """Only where a run needs it: component c has no test paper as long as a window."""
+    write_papers(tmp_path / "papers", train={"a": 3, "b": 3, "c": 3}, test={"a": 2, "b": 2})
+    settings = ["data.order=listed", "data.window_tokens=20"]
+    arguments = ("ergodic", "smoke", str(tmp_path / "papers"), "train:300", settings)
+    ensure_cache(find_preset(*arguments).config.data, storage, report=lambda line: None)
+    one = find_preset(*arguments, only=["k=1,2"])
+    assert [run.components for run in plan_preset(one, storage).runs] == [("a",), ("a", "b")]
+    with pytest.raises(ValueError, match=r"component 'c' has no test paper of data\.window_tokens = 20"):
+        plan_preset(find_preset(*arguments[:4], [*settings, "k=3"]), storage)
 
 
 def test_a_damaged_result_is_not_done(tiny_config, storage):
     mark_done(storage, tiny_config)
-    assert run_state(tiny_config, storage).state == "done"
+    assert run_status(tiny_config, storage).status == "done"
     path = storage.result(tiny_config.run_id)
     path.write_bytes(path.read_bytes()[:-20])
-    assert run_state(tiny_config, storage).state == "new"
+    assert run_status(tiny_config, storage).status == "missing"
 
 
 def test_words_for_numbers():
@@ -290,7 +309,7 @@ def test_words_for_numbers():
 
 
 def test_space_of_the_papers_runs_by_hand(storage, monkeypatch):
-    config, parameters = find_preset("ergodic", "paper").run(4, 0), 70_426_624
+    config, parameters = find_preset("ergodic", "paper").at(k=4, seed=0), 70_426_624
     monkeypatch.setattr("helpers.grid.space.on_one_disk", lambda storage: False)
     space = run_space(config, 100_000, parameters, storage)
     assert space.kept_bytes == 10 * 4 * parameters  # a snapshot each 10,000 steps; 12 may stay
@@ -321,7 +340,7 @@ def test_a_run_holds_what_the_plan_says(tiny_config, storage):
          "execution.snapshot_every_steps=4", "execution.keep_evaluated_snapshots=2", "execution.trackers="],
     )  # fmt: skip
     ensure_cache(config.data, storage)
-    (planned,) = plan_grid([config], storage).runs
+    (planned,) = plan_grid([config], storage, axes=("k", "seed")).runs
     held = []
 
     def measure(event) -> None:
@@ -337,19 +356,19 @@ def test_a_run_holds_what_the_plan_says(tiny_config, storage):
 
 
 def test_a_grid_that_does_not_fit_is_refused_before_it_starts(storage, monkeypatch):
-    preset = dataclasses.replace(find_preset("ergodic", "smoke"), ks=(1, 2))
+    preset = find_preset("ergodic", "smoke", only=["k=1,2"])
     started = []
     monkeypatch.setattr(Children, "execute", lambda self, job, threads: started.append(job.name))
     monkeypatch.setattr("helpers.studies.run_preset.measured_speed", lambda config, vocab_size: 1000.0)
     usage = shutil.disk_usage(storage.root)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
     with pytest.raises(ValueError, match=r"need [\d.]+ MiB, but the disk of .* has 977 KiB free") as refusal:
-        run_preset("ergodic", "smoke", preset, storage, workers=2)
+        run_preset(preset, storage, workers=2)
     knobs = ("keep_snapshots", "keep_evaluated_snapshots", "keep_checkpoints", "snapshot_every_steps", "model.size")
     assert all(knob in str(refusal.value) for knob in (*knobs, "--storage")) and not started
-    plan = plan_grid([preset.run(k, 0) for k in (1, 2)], storage, workers=2)
+    plan = plan_grid([preset.at(k=k, seed=0) for k in (1, 2)], storage, axes=("k", "seed"), workers=2)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=plan.needed_bytes))
-    run_preset("ergodic", "smoke", preset, storage, workers=2, report=lambda line: None)
+    run_preset(preset, storage, workers=2, report=lambda line: None)
     assert len(started) == 2
 
 
@@ -362,7 +381,7 @@ def test_a_grid_that_does_not_fit_is_refused_before_it_starts(storage, monkeypat
     data=st.data(),
 )
 def test_every_run_is_in_exactly_one_shard_balanced_over_k(pairs, data):
-    configs = [find_preset("ergodic", "smoke").run(k, seed) for k, seed in pairs]
+    configs = [find_preset("ergodic", "smoke").at(k=k, seed=seed) for k, seed in pairs]
     count = data.draw(st.integers(1, len(configs)))
     shards = [Shard.parse(f"{number}/{count}").of(configs) for number in range(1, count + 1)]
     assert sorted(run.run_id for runs in shards for run in runs) == sorted(config.run_id for config in configs)
@@ -388,7 +407,7 @@ def test_more_shards_than_runs_are_refused():
 
 def test_two_tabs_share_a_grid_whatever_is_done(storage, monkeypatch):
     preset = find_preset("ergodic", "demo")
-    runs = [preset.run(k, seed) for k in preset.ks for seed in preset.seeds]
+    runs = [preset.at(k=k, seed=seed) for k in preset.axes["k"] for seed in preset.axes["seed"]]
     ensure_cache(preset.config.data, storage)
     mark_done(storage, runs[3])
     monkeypatch.setattr("helpers.studies.run_preset.measured_speed", lambda config, vocab_size: 1000.0)
@@ -401,7 +420,7 @@ def test_two_tabs_share_a_grid_whatever_is_done(storage, monkeypatch):
             mark_done(storage, config)
 
         monkeypatch.setattr(Children, "execute", execute)
-        report = run_preset("ergodic", "demo", preset, storage, shard=shard, report=lambda line: None)
+        report = run_preset(preset, storage, shard=shard, report=lambda line: None)
         assert report.complete and len(report.outcomes) == 5
         assert f"shard {shard}: 5 done, 0 failed, 0 left" in str(report)
     assert sorted(jobs["1/2"] + jobs["2/2"]) == sorted(run.run_id for run in runs if run != runs[3])
@@ -410,35 +429,22 @@ def test_two_tabs_share_a_grid_whatever_is_done(storage, monkeypatch):
 # Parameters
 
 
-@given(
-    k=st.integers(1, 11),
-    seed=st.integers(0, 99),
-    lr=st.floats(1e-8, 1.0),
-    limit=st.none() | st.integers(1, 9),
-    shuffle=st.booleans(),
-    tokens=st.none() | st.integers(1, 10**12),
-)
-def test_overrides_rebuild_every_config(k, seed, lr, limit, shuffle, tokens):
-    base = find_preset("ergodic", "demo").config
-    data = dataclasses.replace(
-        base.data, max_papers_per_component=limit, shuffle_labels=shuffle, components=ARXIV_COMPONENTS[:k]
-    )
-    train = dataclasses.replace(base.train, peak_lr=lr, tokens=tokens, steps=None if tokens else 7)
-    config = dataclasses.replace(base, k=k, seed=seed, data=data, train=train)
-    overrides = overrides_between(dataclasses.replace(base, k=k, data=data, seed=seed), config)
-    rebuilt = apply_overrides(dataclasses.replace(base, k=k, data=data, seed=seed), overrides)
-    assert rebuilt == config
+def test_every_notebook_of_a_study_takes_a_run(storage):
+    for study in STUDIES:
+        names = parameter_names(ROOT / study.notebook)
+        assert {"RUN", "STORAGE", "INTERACTIVE", *study.parameters} <= names
+        job = {"name": "x", "storage": storage, "notebook": ROOT / study.notebook}
+        assert Job(**job, parameters={"RUN": "x"}).name == "x"
+        with pytest.raises(ValueError, match="has no parameter Q"):
+            Job(**job, parameters={"Q": 1})
 
 
-def test_parameters_of_the_real_notebook_are_known_and_typed(storage):
-    config = find_preset("ergodic", "paper").run(1, 2)
-    notebook = ROOT / find_study("ergodic").NOTEBOOK
-    parameters = run_parameters(config, config, "paper", storage)
-    check_parameters(notebook, parameters)
-    with pytest.raises(ValueError, match=r"parameter Q is unknown .* its parameters are PRESET"):
-        check_parameters(notebook, parameters | {"Q": 1})
-    with pytest.raises(ValueError, match=r"parameter K = '4' .* must be of type int"):
-        check_parameters(notebook, parameters | {"K": "4"})
+def test_parameters_are_read_whatever_their_defaults(tmp_path):
+    notebook = stand_in_notebook(tmp_path)
+    text = notebook.read_text().replace('STORAGE: str = \\"\\"', 'STORAGE: str = \\"a=b # c\\"  # d = e')
+    assert "a=b # c" in text
+    notebook.write_text(text)
+    assert parameter_names(notebook) == {"RUN", "STORAGE", "INTERACTIVE"}
 
 
 # Runner
@@ -459,7 +465,7 @@ if SEED == 4: os.kill(os.getppid(), signal.SIGKILL); time.sleep(60)
     (storage.checkpoints(configs[1].run_id) / "step_000000006").mkdir(parents=True)
     report, lines = run_stand_in(notebook, configs, storage, workers=2)
     reasons = [outcome.reason for outcome in report.outcomes]
-    assert [outcome.state for outcome in report.outcomes] == ["done"] + 4 * ["failed"]
+    assert [outcome.status for outcome in report.outcomes] == ["done"] + 4 * ["failed"]
     assert reasons[1] == "RuntimeError: the loss is NaN at step 7"
     assert "kernel died" in reasons[2]
     assert f"not with the result file {configs[3].run_id}.jsonl" in reasons[3]
@@ -481,7 +487,7 @@ raise TimeIsUp(f"{config.run_id} stopped at step 8 of 20, after execution.max_mi
     )
     report, lines = run_stand_in(notebook, smoke_runs(0), storage)
     (outcome,) = report.outcomes
-    assert (outcome.state, outcome.kept_step) == ("left", 8)
+    assert (outcome.status, outcome.kept_step) == ("left", 8)
     assert "after execution.max_minutes = 1; checkpoint of step 8 kept" in str(report)
     assert "0 done, 0 failed, 1 left" in str(report) and not report.complete
     assert any(line.startswith("[1/1] left") for line in lines)
@@ -521,17 +527,20 @@ finish()
 
 
 def test_the_notebook_gets_the_planned_config(tmp_path, storage):
-    """Baselines and controls reach the notebook as overrides: it must arrive at the same run_id."""
+    """A run travels as its config.json: labels with commas and blanks at their ends arrive as they are."""
     notebook = stand_in_notebook(tmp_path, "finish()")
-    config = apply_overrides(smoke_runs(0)[0], ["data.components=hmm03", "data.shuffle_labels=true", "eval.seed=4"])
+    config = apply_overrides(smoke_runs(0)[0], ["data.shuffle_labels=true", "eval.seed=4", "execution.threads=1"])
+    config = replace_fields(config, {"data.components": ("Vision, Graphics ", "a=b # c")})
     report, _ = run_stand_in(notebook, [config], storage)
     assert report.complete, str(report)
+    assert read_config(storage, config.run_id) == config
 
 
 def test_stopping_ends_the_child_and_its_kernel(tmp_path, storage):
     notebook = stand_in_notebook(tmp_path, "(storage.root / 'pid').write_text(str(os.getpid()))\ntime.sleep(600)")
     (config,) = smoke_runs(0)
-    parameters = run_parameters(config, config, "smoke", storage)
+    publish_sealed(config_path(storage, config.run_id), {"config": to_json(config)})
+    parameters = {"RUN": config.run_id, "STORAGE": str(storage.root), "INTERACTIVE": False}
     children, reasons = Children(), []
     job = Job(name="long", notebook=notebook, parameters=parameters, storage=storage)
     thread = threading.Thread(target=lambda: reasons.append(children.execute(job, 1)))
@@ -555,7 +564,7 @@ def test_an_interrupt_reports_what_is_left(tmp_path, storage, monkeypatch):
     monkeypatch.setattr(Children, "execute", interrupt)
     configs = smoke_runs(0, 1)
     report, lines = run_stand_in(notebook, configs, storage)
-    assert [outcome.state for outcome in report.outcomes] == ["left", "left"]
+    assert [outcome.status for outcome in report.outcomes] == ["left", "left"]
     assert [outcome.kept_step for outcome in report.outcomes] == [30, None]
     assert "stopping; checkpoints are kept" in lines
     assert "the same call again goes on" in str(report)
@@ -567,35 +576,46 @@ def test_no_worker_is_refused(tmp_path, storage):
 
 
 def test_the_real_notebook_trains_a_run_and_the_second_call_trains_nothing(storage):
-    smoke = find_preset("ergodic", "smoke", overrides=["train.steps=6", "train.warmup_steps=1"])
-    preset = dataclasses.replace(smoke, ks=(2,))
+    changes = ["train.steps=6", "train.warmup_steps=1"]
+    preset = find_preset("ergodic", "smoke", overrides=changes, only=["k=2"])
     lines = []
-    report = run_preset("ergodic", "smoke", preset, storage, report=lines.append)
+    report = run_preset(preset, storage, report=lines.append)
     assert report.complete, str(report)
     (outcome,) = report.outcomes
     executed = storage.notebook(outcome.config.run_id)
     assert executed.stat().st_size < 300_000
     before = storage.result(outcome.config.run_id).read_bytes(), os.stat(executed).st_mtime_ns
-    assert run_preset("ergodic", "smoke", preset, storage, report=lines.append).complete
+    assert run_preset(preset, storage, report=lines.append).complete
     assert (storage.result(outcome.config.run_id).read_bytes(), os.stat(executed).st_mtime_ns) == before
 
 
 def test_a_baseline_and_a_control_go_through_the_real_notebook(storage):
     changes = ["train.steps=6", "train.warmup_steps=1"]
     smoke = find_preset("ergodic", "smoke", overrides=changes)
-    baseline = apply_overrides(smoke.run(1, 0), ["data.components=hmm05"])
-    control = apply_overrides(smoke.run(2, 0), ["data.shuffle_labels=true"])
-    base = find_preset("ergodic", "smoke").config
-    where = {"notebook": ROOT / "ergodic_scaling.ipynb", "preset": "smoke", "base": base, "workers": 2}
+    baseline = apply_overrides(smoke.at(k=1, seed=0), ["data.components=hmm05"])
+    control = apply_overrides(smoke.at(k=2, seed=0), ["data.shuffle_labels=true"])
+    where = {"notebook": ROOT / "ergodic_scaling.ipynb", "workers": 2}
     report = run_grid([baseline, control], storage, report=lambda line: None, **where)
     assert report.complete, str(report)
+
+
+def write_papers(folder: Path, **papers: dict[str, int]) -> None:
+    """JSONL files of a split each, with so many papers of 60 words of each label."""
+    words = np.random.default_rng(0).choice(["lemma", "graph", "image", "proof", "pixel", "node"], (99, 60))
+    folder.mkdir(parents=True)
+    number = iter(range(99))
+    for split, counts in papers.items():
+        rows = [{"text": " ".join(words[next(number)]), "label": name} for name, n in counts.items() for _ in range(n)]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def mark_done(storage: Storage, config: RunConfig) -> None:
     provenance = {"cache_id": cache_id(config.data)}
     run = {"kind": "run", "schema": 1, "run_id": config.run_id, "study": "ergodic", "config": {}}
     run["provenance"] = provenance
-    write_result(storage.result(config.run_id), Result(run, [], [{"kind": "summary", "step": 1, "xe": 1.5}]))
+    write_result(
+        storage.result(config.run_id), Result(run=run, rows=[], summaries=[{"kind": "summary", "step": 1, "xe": 1.5}])
+    )
 
 
 def wait_until(holds, timeout_s: float = 60) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from helpers.config import RunConfig
-from helpers.grid.notebook_job import ROOT
 from helpers.grid.shard import Shard
+from helpers.repository import ROOT
 from helpers.storage import Storage
 from helpers.studies import find_preset
 
@@ -30,7 +30,7 @@ OVERRIDES = (
 SECRET = "hf_never_written_down"
 
 SITE = '''
-import importlib.util, json, os, pathlib, signal, sys
+import dataclasses, importlib.util, json, os, pathlib, signal, sys
 import psutil
 
 HOOKED = "helpers.training.state"
@@ -44,7 +44,7 @@ def fault_of_this_kernel():
 
 
 class Spoiler:
-    """Wraps train_step when its module is imported."""
+    """Wraps window_step when its module is imported."""
 
     def __init__(self, spoil):
         self.spoil = spoil
@@ -58,21 +58,21 @@ class Spoiler:
 
         def exec_module(module):
             execute(module)
-            step = module.train_step
-            module.train_step = lambda state, *more: self.spoil(state, step(state, *more))
+            step = module.window_step
+            module.window_step = lambda run, state: self.spoil(state, step(run, state))
 
         spec.loader.exec_module = exec_module
         return spec
 
 
-def nan(state, values):
-    return (values[0] * float("nan") if state.step > 6 else values[0]), values[1]
+def nan(state, stepped):
+    return dataclasses.replace(stepped, loss=stepped.loss * float("nan")) if state.step >= 6 else stepped
 
 
-def kill(state, values):
-    if state.step > 6:
+def kill(state, stepped):
+    if state.step >= 6:
         os.kill(os.getpid(), signal.SIGKILL)
-    return values
+    return stepped
 
 
 def damage_reads():
@@ -99,7 +99,7 @@ def environment(**more: str) -> dict[str, str]:
 
 def planned() -> dict[tuple[int, int], RunConfig]:
     preset = find_preset("ergodic", "demo", overrides=OVERRIDES)
-    return {(k, seed): preset.run(k, seed) for k in preset.ks for seed in preset.seeds}
+    return {(k, seed): preset.at(k=k, seed=seed) for k in preset.axes["k"] for seed in preset.axes["seed"]}
 
 
 def results(storage: Storage) -> dict[str, tuple[bytes, int]]:
@@ -160,7 +160,7 @@ def test_an_interrupted_grid_leaves_its_runs_and_goes_on(storage: Storage) -> No
     """Ctrl-C during the training of the first run; then a time budget that is over at once; then to the end."""
     words = command(storage, "--shard", "1/5", "--set=train.steps=3000", "--set=execution.snapshot_every_steps=10000")
     preset = find_preset("ergodic", "demo", overrides=[*OVERRIDES, "train.steps=3000"])
-    runs = [preset.run(k, seed) for k in preset.ks for seed in preset.seeds]
+    runs = [preset.at(k=k, seed=seed) for k in preset.axes["k"] for seed in preset.axes["seed"]]
     first, second = (run.run_id for run in Shard.parse("1/5").of(runs))
     process = subprocess.Popen(
         words, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True, preexec_fn=heed_interrupts

@@ -5,8 +5,8 @@ import torch
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers.config import ModelConfig
 from helpers.data.window_dataset import NO_LOSS
+from helpers.model_config import PythiaConfig
 from helpers.models.language_model import build_model
 from helpers.models.window_model import CHUNK_LOGITS, WindowModel, summed_cross_entropy
 
@@ -15,7 +15,7 @@ BOS = 40
 
 @pytest.fixture
 def model() -> WindowModel:
-    return WindowModel(build_model(ModelConfig(size="tiny", dropout=0.0), 41, BOS, seed=3), BOS)
+    return WindowModel(build_model(PythiaConfig(size="tiny", dropout=0.0), 41, BOS, seed=3), BOS)
 
 
 def windows(*lengths: int) -> torch.Tensor:
@@ -85,7 +85,7 @@ def test_gradient_against_finite_differences(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_logits_of_a_whole_batch_never_exist() -> None:
     """The largest tensor that is made, forward or backward, is a chunk's logits."""
-    model = WindowModel(build_model(ModelConfig(size="tiny", dropout=0.0), 5_000, BOS, seed=3), BOS)
+    model = WindowModel(build_model(PythiaConfig(size="tiny", dropout=0.0), 5_000, BOS, seed=3), BOS)
     largest = 0
 
     class Watch(TorchDispatchMode):

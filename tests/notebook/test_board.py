@@ -44,12 +44,12 @@ def finish(storage, config, xe: float = 3.0, components=("c1", "c2")) -> None:
     write_run(storage, config, flat_curves({name: xe + number for number, name in enumerate(components)}))
 
 
-def test_every_run_is_a_cell_in_the_colour_of_its_state(preset, storage, show):
-    finish(storage, preset.run(1, 0), components=("c1",))
+def test_every_run_is_a_cell_in_the_colour_of_its_status(preset, storage, show):
+    finish(storage, preset.at(k=1, seed=0), components=("c1",))
     root = show(Board(preset, storage))
     assert "board" in root._dom_classes
     cells = found(root, "board-cell")
-    assert [cell.description for cell in cells] == ["done 3.0000", "new", "new", "new", "new"]
+    assert [cell.description for cell in cells] == ["done 3.0000", *["missing"] * 4]
     assert [cell.style.button_color for cell in cells] == [COLOURS["done"], *[COLOURS["missing"]] * 4]
     assert found(root, "board-done") == cells[:1] and found(root, "board-missing") == cells[1:]
 
@@ -57,19 +57,19 @@ def test_every_run_is_a_cell_in_the_colour_of_its_state(preset, storage, show):
 def test_refresh_reads_the_storage_again(preset, storage, show):
     root = show(Board(preset, storage))
     assert found(root, "board-done") == []
-    finish(storage, preset.run(4, 0))
+    finish(storage, preset.at(k=4, seed=0))
     (button,) = found(root, "board-refresh")
     button.click()
     (cell,) = found(root, "board-done")
     assert cell.description == "done 3.5000" and "board-missing" not in cell._dom_classes
-    assert preset.run(4, 0).run_id in cell.tooltip
+    assert preset.at(k=4, seed=0).run_id in cell.tooltip
 
 
 def test_a_grids_reports_are_printed_and_refresh_the_board(preset, storage, show, capsys):
     board = Board(preset, storage)
     board.report("before it is shown")
     root = show(board)
-    finish(storage, preset.run(2, 0))
+    finish(storage, preset.at(k=2, seed=0))
     board.report("[1/5] done")
     assert capsys.readouterr().out == "before it is shown\n[1/5] done\n"
     assert len(found(root, "board-done")) == 1
@@ -89,7 +89,7 @@ def test_a_storage_that_is_away_is_said_and_raises_nothing(preset, storage, show
 
 
 def test_a_click_shows_the_runs_curve_and_table(preset, storage, show):
-    config = preset.run(4, 0)
+    config = preset.at(k=4, seed=0)
     finish(storage, config)
     rows = [{"run_id": config.run_id, "step": step, "tokens": step, "loss": 3.0} for step in (1, 2)]
     publish_text(metrics_path(storage, config.run_id), sealed_lines(rows))
@@ -106,15 +106,15 @@ def test_a_click_shows_the_runs_curve_and_table(preset, storage, show):
 
 
 def test_without_a_front_end_the_board_is_a_table(preset, storage):
-    finish(storage, preset.run(8, 0))
+    finish(storage, preset.at(k=8, seed=0))
     lines = str(Board(preset, storage)).splitlines()
     assert lines[0].split() == ["K", "seed", "0"]
     assert lines[4].split() == ["8", "done", "3.5000"]
 
 
 def test_the_browser_follows_row_component_and_position(preset, storage, show):
-    finish(storage, preset.run(1, 0), components=("c1",))
-    finish(storage, preset.run(2, 0))
+    finish(storage, preset.at(k=1, seed=0), components=("c1",))
+    finish(storage, preset.at(k=2, seed=0))
     root = show(Board(preset, storage))
     (row,), (component,) = found(root, "browse-row"), found(root, "browse-component")
     assert row.options == (ALL, "1", "2") and component.options == (MEAN, "c1", "c2")
@@ -130,13 +130,13 @@ def test_the_browser_follows_row_component_and_position(preset, storage, show):
 
 
 def test_the_browser_keeps_its_choice_until_another_run_is_done(preset, storage, show):
-    finish(storage, preset.run(1, 0), components=("c1",))
+    finish(storage, preset.at(k=1, seed=0), components=("c1",))
     board = Board(preset, storage)
     root = show(board)
     found(root, "browse-row")[0].value = "1"
     board.refresh()
     assert found(root, "browse-row")[0].value == "1"
-    finish(storage, preset.run(2, 0))
+    finish(storage, preset.at(k=2, seed=0))
     board.refresh()
     assert found(root, "browse-row")[0].options == (ALL, "1", "2")
 
@@ -145,10 +145,10 @@ def test_the_browsers_curves_are_means_over_seeds_and_its_points_are_seeds(stora
     preset = find_preset("ergodic", "demo")
     ramp = np.linspace(4.0, 2.0, 100)
     for seed, shift in ((0, 0.0), (1, 0.5)):
-        write_run(storage, preset.run(2, seed), {"a": ramp + shift, "b": ramp + shift + 1})
-    write_run(storage, preset.run(1, 0), {"b": ramp})
+        write_run(storage, preset.at(k=2, seed=seed), {"a": ramp + shift, "b": ramp + shift + 1})
+    write_run(storage, preset.at(k=1, seed=0), {"b": ramp})
     results = {
-        str(k): [read_result(storage.result(preset.run(k, seed).run_id)) for seed in seeds]
+        str(k): [read_result(storage.result(preset.at(k=k, seed=seed).run_id)) for seed in seeds]
         for k, seeds in ((1, (0,)), (2, (0, 1)))
     }
     left, right = browse_figure(results, "K", ALL, MEAN, 99).axes

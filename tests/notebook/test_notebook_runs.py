@@ -8,7 +8,7 @@ import numpy as np
 import papermill
 import pytest
 
-from helpers.grid.notebook_job import ROOT
+from helpers.repository import ROOT
 from helpers.storage import Storage
 from helpers.studies import find_preset
 from helpers.studies.activation import presets as activation
@@ -51,7 +51,7 @@ def on_colab(monkeypatch, tmp_path):
 
 @pytest.fixture
 def run_id() -> str:
-    return find_preset("ergodic", "smoke", overrides=OVERRIDES.split()).run(2, 0).run_id
+    return find_preset("ergodic", "smoke", overrides=OVERRIDES.split()).at(k=2, seed=0).run_id
 
 
 def text_of(notebook: nbformat.NotebookNode, cell_id: str) -> str:

@@ -12,11 +12,8 @@ import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 from packaging.requirements import Requirement
 
-from helpers.grid.notebook_job import ROOT
-from helpers.grid.parameters import check_parameters, run_parameters
-from helpers.notebook.setup import REPOSITORY, address_files
-from helpers.storage import Storage
-from helpers.studies import STUDIES, find_preset
+from helpers.repository import REPOSITORY, ROOT, address_files
+from helpers.studies import STUDIES
 
 NOTEBOOKS = sorted([*ROOT.glob("*.ipynb"), *ROOT.glob("studies/*.ipynb")])
 MAX_CODE_CELLS, MAX_LINES = 15, 15
@@ -78,18 +75,9 @@ def test_notebook_metadata_name_kernel_and_gpu(notebook):
 
 
 def test_the_cells_that_other_parts_rely_on_have_their_names():
-    for study in STUDIES.values():
-        ids = [cell.id for cell in nbformat.read(ROOT / study.NOTEBOOK, as_version=4).cells]
-        assert {"parameters", "plan-code", "train-code", "board-code"} <= set(ids), study.NOTEBOOK
-
-
-def test_every_parameter_that_a_grid_gives_is_one_of_its_notebook(tmp_path):
-    for name, study in STUDIES.items():
-        for preset in study.PRESETS:
-            base = find_preset(name, preset)
-            config = next(iter(base.runs({"c": 1})))
-            given = run_parameters(config, base.config, preset, Storage.at(tmp_path), study.PARAMETERS)
-            check_parameters(ROOT / study.NOTEBOOK, given)
+    for study in STUDIES:
+        ids = [cell.id for cell in nbformat.read(ROOT / study.notebook, as_version=4).cells]
+        assert {"parameters", "plan-code", "train-code", "board-code"} <= set(ids), study.notebook
 
 
 def test_the_main_notebook_asks_for_a_gpu():

@@ -48,7 +48,7 @@ def logged(step: int, loss: float = 2.0, tokens_per_s: float = 500.0) -> Logged:
 def finished(storage, config) -> Finished:
     run = {"kind": "run", "schema": SCHEMA, "run_id": config.run_id, "study": "ergodic", "config": {}, "provenance": {}}
     summary = {"kind": "summary", "step": 100, "xe": 1.5}
-    path = write_result(storage.result(config.run_id), Result(run | {"steps": 100}, [], [summary]))
+    path = write_result(storage.result(config.run_id), Result(run=run | {"steps": 100}, rows=[], summaries=[summary]))
     return Finished(run_id=config.run_id, path=path)
 
 
@@ -93,7 +93,7 @@ def test_notes_and_components_stay_and_repeat_nothing(live):
     live(started())
     for _ in range(2):
         live(Notice(text="a <fallback>"))
-        live(Evaluated(step=100, component="c1", xe=3.25, bayes_xe=3.2))
+        live(Evaluated(step=100, part="c1", xe=3.25, bayes_xe=3.2))
     assert live.text.count("note: a <fallback>") == 1
     assert live.text.count("XE on c1: 3.2500 (Bayes 3.2000)") == 1
     assert "a &lt;fallback&gt;" in live.html and "<fallback>" not in live.html
@@ -104,7 +104,7 @@ def test_its_html_is_well_formed_and_small_however_long_the_run(live):
     for step in range(1, 10_001):
         live(logged(step, loss=10 / step))
     for number in range(11):
-        live(Evaluated(step=1, component=f"component{number}", xe=1.0, bayes_xe=0.9))
+        live(Evaluated(step=1, part=f"component{number}", xe=1.0, bayes_xe=0.9))
     assert len(live.html) < 8_000
     assert _unclosed(live.html) == []
 
@@ -156,7 +156,7 @@ def test_utilisation_is_flops_over_peak(live, tiny_config, storage):
 
 @pytest.mark.parametrize("error, words", [(KeyboardInterrupt(), "KeyboardInterrupt"), (ValueError("x"), "ValueError")])
 def test_the_last_state_is_shown_however_the_training_ends(monkeypatch, tiny_config, storage, shown, error, words):
-    def fail(config, storage, subscribers):
+    def fail(config, storage, subscribers, recipe):
         for step in range(1, 4):
             subscribers[0](logged(step))
         raise error
@@ -170,7 +170,9 @@ def test_the_last_state_is_shown_however_the_training_ends(monkeypatch, tiny_con
 
 def test_a_run_that_is_done_is_shown_as_done(monkeypatch, tiny_config, storage, shown):
     monkeypatch.setattr(
-        training, "train_single_k", lambda config, storage, subscribers: subscribers[0](finished(storage, config))
+        training,
+        "train_single_k",
+        lambda config, storage, subscribers, recipe: subscribers[0](finished(storage, config)),
     )
     train_under(tiny_config, storage, lambda html, text: shown.append((html, text)))
     assert "preparing" in shown[0][1] and "done, XE 1.5000" in shown[-1][1]

@@ -5,9 +5,12 @@ import re
 import ipywidgets
 import pytest
 
+from helpers.config import to_json
 from helpers.data.fetch_arxiv import ensure_cache
 from helpers.notebook import picker as picker_module
 from helpers.notebook.picker import Picker
+from helpers.runs.config_file import config_path
+from helpers.seals import publish_sealed
 from helpers.studies import find_preset
 from helpers.training.train_single_k import TrainingFailed
 
@@ -67,7 +70,7 @@ def cached(storage):
 
 def test_without_widgets_the_parameters_decide(storage):
     picker = Picker("ergodic", storage, "smoke", overrides=["train.steps=50"], K=4, SEED=7)
-    assert picker.config == find_preset("ergodic", "smoke", overrides=["train.steps=50"]).run(4, 7)
+    assert picker.config == find_preset("ergodic", "smoke", overrides=["train.steps=50"]).at(k=4, seed=7)
     assert "steps         50" in picker.plan().splitlines()
 
 
@@ -78,13 +81,26 @@ def test_another_study_has_its_own_parameters(storage):
         Picker("activation", storage, "smoke", K=1, SEED=0)
 
 
+def test_a_planned_run_is_picked_by_its_name(storage):
+    config = find_preset("ergodic", "smoke", overrides=["train.steps=50"]).at(k=2, seed=9)
+    with pytest.raises(ValueError, match="is not planned in"):
+        Picker("ergodic", storage, "demo", run=config.run_id, K=1, SEED=0)
+    publish_sealed(config_path(storage, config.run_id), {"config": to_json(config)})
+    assert Picker("ergodic", storage, "demo", run=config.run_id, K=1, SEED=0).config == config
+
+
+def test_an_override_of_what_a_parameter_chooses_is_refused(storage):
+    with pytest.raises(ValueError, match="OVERRIDES sets k, which the parameter K chooses here"):
+        Picker("ergodic", storage, "smoke", overrides=["k=8"], K=4, SEED=0)
+
+
 def test_the_widgets_begin_with_the_parameters_and_decide_from_then_on(storage, show):
     picker = Picker("ergodic", storage, "smoke", K=3, SEED=7)
     shown = show(picker)
     assert [shown[name].value for name in ("preset", "k", "seed", "source", "size")] == ["smoke", 3, 7, "", ""]
     shown["k"].value = 2
     shown["preset"].value = "demo"
-    assert picker.config == find_preset("ergodic", "demo").run(2, 7)
+    assert picker.config == find_preset("ergodic", "demo").at(k=2, seed=7)
     shown["size"].value = "31m"
     shown["source"].value = "arxiv"
     config = picker.config
@@ -104,25 +120,25 @@ def test_a_settings_size_is_offered_where_the_study_varies_it(storage, show):
     assert [value for _, value in shown["activation"].options] == ["gelu", "swiglu"]
 
 
-def test_the_plan_follows_with_components_tokens_repetition_time_and_state(cached, show):
+def test_the_plan_follows_with_components_tokens_repetition_time_and_status(cached, show):
     shown = show(Picker("ergodic", cached, "smoke", K=1, SEED=0))
     assert "seconds on a CPU" in shown.plan  # the preset's own words
     shown["k"].value = 4
     lines = shown.plan.splitlines()
     # 200 steps x 16 windows x 100 tokens; 4 components x 20 papers x 400 tokens.
     for line in ("tokens        320 k", "unique        32.0 k", "repetition    10.0x", "steps         200",
-                 "time          5 min 20 s", "state         new"):  # fmt: skip
+                 "time          5 min 20 s", "status        missing"):  # fmt: skip
         assert line in lines
     (components,) = [line for line in lines if line.startswith("components")]
     assert len(components.split()) == 1 + 4
 
 
 def test_the_plan_tells_a_run_that_was_begun(cached, show):
-    config = find_preset("ergodic", "smoke").run(2, 0)
+    config = find_preset("ergodic", "smoke").at(k=2, seed=0)
     cached.checkpoint(config.run_id, 50).mkdir(parents=True)
     shown = show(Picker("ergodic", cached, "smoke", K=1, SEED=0))
     shown["k"].value = 2
-    assert "state         begun, step 50" in shown.plan
+    assert "status        begun step 50" in shown.plan
     assert "time          4 min 0 s" in shown.plan  # of the 150 steps that are left
 
 
@@ -197,4 +213,4 @@ def test_the_button_trains_a_real_run_to_its_end(cached, show):
     shown = show(picker)
     shown["train"].click()
     assert cached.result(picker.config.run_id).exists()
-    assert "state         done" in shown.plan
+    assert "status        done" in shown.plan

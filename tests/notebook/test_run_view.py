@@ -14,8 +14,8 @@ from helpers.runs.result_file import Result
 @pytest.fixture
 def rows() -> list[dict]:
     return [
-        {"step": 9, "component": name, "xe": xe, "se": 0.1, "ppl": 2.0, "bayes_xe": 1.0, "xe_by_position": [xe] * 3,
-         "bayes_xe_by_position": [1.0] * 3}
+        {"kind": "xe", "step": 9, "component": name, "xe": xe, "se": 0.1, "ppl": 2.0, "bayes_xe": 1.0,
+         "xe_by_position": [xe] * 3, "bayes_xe_by_position": [1.0] * 3}
         for name, xe in (("a", 1.5), ("b", 2.5))
     ]  # fmt: skip
 
@@ -23,14 +23,16 @@ def rows() -> list[dict]:
 @pytest.fixture
 def result(rows) -> Result:
     early = [row | {"step": 1, "xe": 99.0} for row in rows]
-    return Result({"run_id": "r"}, early + rows, [{"step": 9, "xe": 2.0, "ppl": 7.4, "bayes_xe": 1.0}])
+    return Result(
+        run={"run_id": "r"}, rows=early + rows, summaries=[{"step": 9, "xe": 2.0, "ppl": 7.4, "bayes_xe": 1.0}]
+    )
 
 
 @pytest.fixture
 def text_result(rows) -> Result:
     """Of a source whose exact Bayes value is not known."""
     unknown = [row | {"bayes_xe": None, "bayes_xe_by_position": None} for row in rows]
-    return Result({"run_id": "r"}, unknown, [{"step": 9, "xe": 2.0, "ppl": 7.4, "bayes_xe": None}])
+    return Result(run={"run_id": "r"}, rows=unknown, summaries=[{"step": 9, "xe": 2.0, "ppl": 7.4, "bayes_xe": None}])
 
 
 def test_component_table_ends_with_the_mean(result, text_result):

@@ -53,7 +53,7 @@ def test_colab_never_mounts_for_a_program(colab, tmp_path):
 
 
 def test_start_report_has_four_lines(preset, storage):
-    write_run(storage, preset.run(2, 0), flat_curves({"c1": 3.0}))
+    write_run(storage, preset.at(k=2, seed=0), flat_curves({"c1": 3.0}))
     lines = start_report(preset, storage).splitlines()
     assert [line.split(":")[0] for line in lines] == ["device", "precision", "results", "done"]
     assert lines[-1] == "done: 1 of the 5 runs of this preset"

@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.training.test_faults import BEGUN, CONFIG, DONE, FETCHED, TRAINED, begin, notices, numbers, tree
 
 from helpers.config import DataConfig
-from helpers.data import token_cache
-from helpers.data.fetch_arxiv import cache_id, ensure_cache
+from helpers.data import paper_index
+from helpers.data.cache_id import cache_id
+from helpers.data.fetch_arxiv import ensure_cache
 from helpers.data.token_cache import verify_cache
-from helpers.evaluation.eval_xe import evaluate_run
 from helpers.runs.result_file import read_result
 from helpers.settings import apply_overrides
 from helpers.storage import Storage
-from helpers.training.train_single_k import train_single_k
+from helpers.training.train_single_k import evaluate_again, train_single_k
 from helpers.verify import verify_storage
+from tests.training.test_faults import BEGUN, CONFIG, DONE, FETCHED, TRAINED, begin, notices, numbers, tree
 
 OTHER = apply_overrides(CONFIG, ["data.synthetic.seed=1", "data.synthetic.paper_tokens=299", "train.peak_lr=1e-3"])
 """Another run, on another cache: a file of it in the place of one of ours has a right seal and a wrong owner."""
@@ -168,7 +168,7 @@ def spoil(path: Path, damage: str, foreign: Path, target: Path) -> None:
 
 def run_again(storage: Storage, path: Path) -> str:
     """The run, after the advice of an error that names the file was followed; everything that was said."""
-    token_cache._read_index.cache_clear()  # as in a new process
+    paper_index.read_index.cache_clear()  # as in a new process
     events: list = []
     try:
         train_single_k(CONFIG, storage, [events.append])
@@ -214,7 +214,7 @@ def test_damage_is_named_and_changes_no_number(
 
 def numbers_but_metrics(storage: Storage) -> dict:
     result = read_result(storage.result(CONFIG.run_id))
-    return {"weights": result.run["weights_sha256"], "xe": result.xe, "summaries": result.summaries}
+    return {"weights": result.run["weights_sha256"], "xe": result.rows_of("xe"), "summaries": result.summaries}
 
 
 def test_the_malicious_file_would_execute_if_it_were_unpickled(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_a_damaged_snapshot_is_not_evaluated(prepared: Callable, tmp_path: Path,
     before = storage.result(CONFIG.run_id).read_bytes()
     spoil(path, damage, prepared(DONE, OTHER).snapshot(OTHER.run_id, 6), tmp_path / "executed")
     with pytest.raises(ValueError, match=r"step_000000006\.safetensors (is damaged|is missing|belongs to)"):
-        evaluate_run(CONFIG.run_id, storage, 6, quiet)
+        evaluate_again(CONFIG, storage, 6, ())
     assert storage.result(CONFIG.run_id).read_bytes() == before
     # Older snapshots are thinned by policy, so that one of them is missing cannot be told from that it was deleted.
     assert [found.path for found in verify_storage(storage.root).damaged] == [path][: damage != "deleted"]

@@ -4,13 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.training.test_faults import BEGUN, CONFIG, DONE, begin, tree
 
 from helpers.__main__ import main
-from helpers.data.fetch_arxiv import cache_id
+from helpers.data.cache_id import cache_id
 from helpers.runs.result_file import Result, read_result, write_result
 from helpers.storage import Storage
 from helpers.verify import verify_storage
+from tests.training.test_faults import BEGUN, CONFIG, DONE, begin, tree
 
 
 def verify(root: Path, capsys: pytest.CaptureFixture) -> tuple[int, list[str]]:
@@ -128,6 +128,8 @@ def test_a_snapshot_that_the_result_was_not_measured_on_is_named(storage: Storag
     begin(storage, DONE)
     path = storage.result(CONFIG.run_id)
     result = read_result(path)
-    write_result(path, Result(result.run | {"weights_sha256": "0" * 64}, result.xe, result.summaries))
+    write_result(
+        path, Result(run=result.run | {"weights_sha256": "0" * 64}, rows=result.rows, summaries=result.summaries)
+    )
     (found,) = verify_storage(storage.root).damaged
     assert found.path == storage.snapshot(CONFIG.run_id, 12) and "not what the result was measured on" in found.fault

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from helpers.config import RunConfig
-from helpers.data import token_cache
-from helpers.data.fetch_arxiv import cache_id, ensure_cache
+from helpers.data import paper_index
+from helpers.data.cache_id import cache_id
+from helpers.data.fetch_arxiv import ensure_cache
 from helpers.data.token_cache import verify_cache
-from helpers.notebook.setup import ROOT
 from helpers.outbox import StorageAway
+from helpers.repository import ROOT
 from helpers.runs import checkpoints
 from helpers.runs.events import Logged, Notice, Saved, Started
 from helpers.settings import apply_overrides
@@ -154,7 +155,7 @@ def test_what_cannot_be_read_now_is_not_taken_for_lost(
 ) -> None:
     begin(storage, until=READ[where])
     shutil.rmtree(storage.flat_tokens(cache_id(CONFIG.data)))
-    token_cache._read_index.cache_clear()  # as in a new process
+    paper_index.read_index.cache_clear()  # as in a new process
     before = tree(storage.root)
     with faulty(storage.root, Fault(operation="read", where=where, effect=number)) as fault:
         if "checkpoints" in where:  # the one before can be read

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.data.test_window_order import UNEVEN, dataset
 
 from helpers.data import window_order
 from helpers.outbox import Outbox
 from helpers.runs.checkpoints import load_newest_checkpoint, save_checkpoint
 from helpers.storage import Storage
 from helpers.training import train_single_k as training
-from helpers.training.state import TrainState, new_state, restore, to_checkpoint, train_step
+from helpers.training.state import TrainState, restore, to_checkpoint, window_state, window_step
+from tests.data.test_window_order import UNEVEN, dataset
 from tests.small_run import CONFIG, OVERRIDES, numbers, prepare
 
 ROOT = Path(__file__).parents[2]
@@ -65,12 +65,12 @@ def test_a_checkpoint_of_a_run_whose_updates_were_all_skipped_is_restored(tmp_pa
     run = prepare(CONFIG, Storage.at(tmp_path))
     saved, resumed = (state_with_scaler(run) for _ in range(2))
     saved.accelerator.scaler.update(2.0**7)
-    save_checkpoint(run.outbox, to_checkpoint(saved, []), keep=1)
+    save_checkpoint(run.outbox, to_checkpoint(saved, {}), keep=1)
     checkpoint = load_newest_checkpoint(run.storage, CONFIG.run_id, run.outbox.report)
     assert checkpoint is not None
     restore(resumed, checkpoint)
     for state in (saved, resumed):
-        train_step(state, run.dataset.batch(0), CONFIG, 1e-3)
+        window_step(run, state)
     assert resumed.accelerator.scaler.state_dict() == saved.accelerator.scaler.state_dict()
     assert resumed.accelerator.scaler.get_scale() == 2.0**7
     for name, weights in saved.weights.items():
@@ -81,7 +81,7 @@ def state_with_scaler(run: training.Run) -> TrainState:
     accelerator = training.make_accelerator(run.config, run.storage, torch.device("cpu"), "fp32")
     accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
     accelerator.scaler.scale(torch.ones(1))  # it makes its state with the first loss
-    return new_state(run.config, accelerator, run.cache.vocab_size, run.cache.bos_id)
+    return window_state(run, accelerator)
 
 
 def test_what_is_pending_stays_until_its_successor_is_whole(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:

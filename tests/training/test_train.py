@@ -1,5 +1,6 @@
 """A run end to end: resume to the same bits, gradient accumulation, divergence, and what is never overwritten."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from helpers.config import to_json
-from helpers.data import fetch_arxiv
+from helpers.data.cache_id import cache_id
 from helpers.runs.checkpoints import load_snapshot, snapshots
 from helpers.runs.events import Logged, Notice, Saved, Started
 from helpers.runs.result_file import read_result
@@ -15,7 +16,8 @@ from helpers.seals import publish_sealed, read_sealed
 from helpers.settings import apply_overrides
 from helpers.storage import Storage
 from helpers.training import train_single_k as training
-from helpers.training.state import new_state, train_step
+from helpers.training.recipe import Recipe
+from helpers.training.state import window_state, window_step
 from helpers.training.train_single_k import TrainingFailed, train_single_k
 from tests.small_run import CONFIG, Interrupted, interrupt_at, numbers, prepare
 
@@ -33,9 +35,9 @@ def test_a_run_leaves_what_the_design_says(undisturbed: Storage) -> None:
     assert result.run["tokens_seen"] == 40 * 8 * 100
     assert result.run["unique_tokens"] == 2 * 8 * 300
     assert result.run["tokens_seen_per_unique_token"] == pytest.approx(32_000 / 4_800)
-    assert [line["component"] for line in result.xe] == result.run["components"]
-    assert all(len(line["xe_by_position"]) == 100 for line in result.xe)
-    assert result.summaries[-1]["xe"] == pytest.approx(sum(line["xe"] for line in result.xe) / 2)
+    assert [line["component"] for line in result.rows_of("xe")] == result.run["components"]
+    assert all(len(line["xe_by_position"]) == 100 for line in result.rows_of("xe"))
+    assert result.summaries[-1]["xe"] == pytest.approx(sum(line["xe"] for line in result.rows_of("xe")) / 2)
     assert [step for step, _ in snapshots(undisturbed, CONFIG.run_id)] == [20, 40]
     assert undisturbed.checkpoint_steps(CONFIG.run_id) == []
     assert set(json.loads((undisturbed.run(CONFIG.run_id) / "provenance.json").read_text())) >= {"packages", "device"}
@@ -75,9 +77,10 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path: Path) -> N
     for micro_batch in (8, 3, 1):
         run = prepare(apply_overrides(config, [f"execution.micro_batch={micro_batch}"]), storage)
         accelerator = training.make_accelerator(run.config, storage, torch.device("cpu"), "fp32")
-        state = new_state(run.config, accelerator, run.cache.vocab_size, run.cache.bos_id)
-        for step in range(3):
-            train_step(state, run.dataset.batch(step), run.config, 1e-3)
+        state = window_state(run, accelerator)
+        for _ in range(3):
+            window_step(run, state)
+            state.step += 1
         weights.append(state.weights)
     for name, whole in weights[0].items():
         for accumulated in weights[1:]:
@@ -88,38 +91,105 @@ def test_one_step_is_torchs_adamw_on_the_clipped_gradient(tmp_path: Path) -> Non
     config = apply_overrides(CONFIG, ["model.dropout=0", "train.clip_norm=0.05"])
     run = prepare(config, Storage.at(tmp_path))
     accelerator = training.make_accelerator(config, run.storage, torch.device("cpu"), "fp32")
-    state = new_state(config, accelerator, run.cache.vocab_size, run.cache.bos_id)
+    state = window_state(run, accelerator)
     start = {name: tensor.clone() for name, tensor in state.weights.items()}
-    reference = new_state(config, accelerator, run.cache.vocab_size, run.cache.bos_id).model
+    reference = window_state(run, accelerator).model
     batch = run.dataset.batch(0)
-    _, grad_norm = train_step(state, batch, config, 1e-3)
+    stepped = window_step(run, state)
+    lr = stepped.lr
+    assert lr == 3e-3 / 4  # the first of four steps of warm-up
 
     (reference(torch.from_numpy(batch.tokens)) / batch.num_tokens).backward()
     parameters = dict(reference.model.named_parameters())
     norm = torch.sqrt(sum((p.grad**2).sum() for p in parameters.values()))
-    assert grad_norm.item() == pytest.approx(norm.item(), rel=1e-4)
+    assert stepped.grad_norm.item() == pytest.approx(norm.item(), rel=1e-4)
     for name, p in parameters.items():
         gradient = p.grad * min(1.0, 0.05 / norm.item())
-        decayed = start[name] * (1 - 1e-3 * 0.1 * (p.dim() >= 2))
+        decayed = start[name] * (1 - lr * 0.1 * (p.dim() >= 2))
         # The first AdamW step: both moments are bias-corrected to g and g^2.
-        expected = decayed - 1e-3 * gradient / (gradient.abs() + 1e-8)
+        expected = decayed - lr * gradient / (gradient.abs() + 1e-8)
         torch.testing.assert_close(state.weights[name], expected, atol=3e-6, rtol=1e-3)
 
 
-@pytest.mark.parametrize("poison", [float("nan"), float("inf"), 1e6])
-def test_divergence_ends_the_run_and_keeps_the_last_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, poison: float
-) -> None:
-    def poisoned(state, batch, config, rate):
-        loss, norm = train_step(state, batch, config, rate)
-        return (loss * 0 + poison if state.step > 12 else loss), norm
+def poisoned(poison: float, after: int, until: int = 10**9) -> Recipe:
+    """Steps whose loss is told to be `poison` from one step on."""
 
-    monkeypatch.setattr(training, "train_step", poisoned)
+    def step(run, state):
+        stepped = window_step(run, state)
+        wrong = after <= state.step < until
+        return dataclasses.replace(stepped, loss=stepped.loss * 0 + poison) if wrong else stepped
+
+    return Recipe(step=step)
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_checkpoint(tmp_path: Path, poison: float) -> None:
     storage = Storage.at(tmp_path)
     with pytest.raises(TrainingFailed, match=r"diverged at step 15: .*the checkpoint of step 10 is kept"):
-        train_single_k(CONFIG, storage, ())
+        train_single_k(CONFIG, storage, (), poisoned(poison, after=12))
     assert storage.checkpoint_steps(CONFIG.run_id)[0] == 10
     assert not storage.result(CONFIG.run_id).exists()
+
+
+@pytest.mark.parametrize("log_every_steps", [1, 7, 50, 1000])
+def test_whether_a_run_diverges_does_not_depend_on_how_often_it_logs(tmp_path: Path, log_every_steps: int) -> None:
+    """Three bad steps are a bad log of three steps, and a small part of the fifty that are judged."""
+    changes = ["train.steps=120", f"execution.log_every_steps={log_every_steps}"]
+    config = apply_overrides(CONFIG, changes)
+    end = train_single_k(config, Storage.at(tmp_path / "survives"), (), poisoned(30.0, after=61, until=64))
+    assert end.exists()
+    with pytest.raises(TrainingFailed, match=r"diverged at step 100: loss \d+\.\d+ against 2\.0 times"):
+        train_single_k(config, Storage.at(tmp_path / "fails"), (), poisoned(30.0, after=61))
+
+
+def test_a_loss_is_judged_alike_whether_the_run_was_interrupted(tmp_path: Path) -> None:
+    config = apply_overrides(CONFIG, ["train.steps=120"])
+    storage, bad = Storage.at(tmp_path), poisoned(30.0, after=61)
+    messages = []
+    for place in ("whole", "interrupted"):
+        storage = Storage.at(tmp_path / place)
+        if place == "interrupted":
+            with pytest.raises(Interrupted):
+                train_single_k(config, storage, [interrupt_at(80)], bad)
+        with pytest.raises(TrainingFailed) as caught:
+            train_single_k(config, storage, (), bad)
+        messages.append(str(caught.value).partition(";")[0])
+    assert messages[0] == messages[1]
+
+
+def test_a_frozen_or_unused_parameter_is_restored(tmp_path: Path) -> None:
+    """It has no gradient, and so the optimizer has no state of it."""
+
+    def frozen(run, accelerator):
+        state = window_state(run, accelerator)
+        for name, parameter in state.model.named_parameters():
+            if "layers.0" in name:
+                parameter.requires_grad_(False)
+        return state
+
+    recipe = Recipe(start=frozen)
+    train_single_k(CONFIG, Storage.at(tmp_path / "whole"), (), recipe)
+    storage = Storage.at(tmp_path / "interrupted")
+    with pytest.raises(Interrupted):
+        train_single_k(CONFIG, storage, [interrupt_at(20)], recipe)
+    train_single_k(CONFIG, storage, (), recipe)
+    assert numbers(storage) == numbers(Storage.at(tmp_path / "whole"))
+
+
+def test_a_component_without_a_test_window_is_found_before_the_first_step(tmp_path: Path) -> None:
+    """Only where a run needs it, and by the name of the component that the run has."""
+    rows = {"train": "aaabbbccc", "test": "aabb"}
+    text = "lemma proof graph node image pixel " * 10
+    for split, labels in rows.items():
+        lines = [json.dumps({"text": f"{text}{split} {n}", "label": label}) for n, label in enumerate(labels)]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(lines))
+    local = [f"data.source={tmp_path}", "data.tokenizer=train:300", "data.window_tokens=20", "train.steps=5"]
+    config = apply_overrides(CONFIG, [*local, "data.order=listed", "train.batch_size=2"])
+    storage, events = Storage.at(tmp_path / "storage"), []
+    assert train_single_k(dataclasses.replace(config, k=1), storage, ()).exists()
+    with pytest.raises(ValueError, match=r"component 'c' has no test paper of data\.window_tokens = 20"):
+        train_single_k(dataclasses.replace(config, k=3), storage, [events.append])
+    assert not any(isinstance(event, Started | Logged) for event in events)
 
 
 def test_a_cpu_says_why_it_trains_in_fp32(tmp_path: Path) -> None:
@@ -172,7 +242,7 @@ def test_a_run_is_not_continued_on_other_data(tmp_path: Path, monkeypatch: pytes
 def test_a_result_of_other_data_is_not_taken_for_done(undisturbed: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     from helpers.runs import result_file
 
-    monkeypatch.setattr(result_file, "cache_id", lambda data: fetch_arxiv.cache_id(data) + "-changed")
+    monkeypatch.setattr(result_file, "cache_id", lambda data: cache_id(data) + "-changed")
     with pytest.raises(ValueError, match="is done, but on other data"):
         train_single_k(CONFIG, undisturbed, ())
 

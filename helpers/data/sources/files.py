@@ -1,14 +1,42 @@
-"""Parquet and JSONL files on this machine: which file holds which split; and what identifies a file's content."""
+"""Papers in Parquet or JSONL files on this machine: which file holds which split, and the papers in them."""
 
-import functools
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from helpers.storage import file_sha256
+from helpers.config import DataConfig
+from helpers.data.file_content import content_sha256, require_utf8
+from helpers.data.sources.source import Load, Report, Source
+
+if TYPE_CHECKING:
+    from helpers.data.papers import TextSource
 
 _SPLIT_WORDS = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 _KINDS = {".parquet": "parquet", ".jsonl": "json"}
 _EXAMPLE = "train.parquet, validation.parquet, test.parquet (or .jsonl)"
+
+
+def read(data: DataConfig, cache_folder: Path, report: Report, load: Load) -> "TextSource":
+    """The papers of local files; ValueError names the file or row that cannot be read."""
+    from datasets.exceptions import DatasetGenerationError
+
+    from helpers.data.papers import TextSource, first_cause, paper_splits
+
+    files, limit = split_files(data.source), data.max_papers_per_component
+    # A Parquet file is checked row by row.
+    require_utf8(path for paths in files.values() for path in paths if path.suffix != ".parquet")
+    names = ", ".join(path.name for paths in files.values() for path in paths)
+    try:
+        loaded = load(
+            path=builder_name(files),
+            data_files={split: [str(path) for path in paths] for split, paths in files.items()},
+            cache_dir=str(cache_folder),
+            streaming=limit is not None,
+        )
+        splits = paper_splits(loaded, cache_folder=cache_folder, limit=limit)
+    except (ValueError, DatasetGenerationError) as error:
+        raise ValueError(f"source = {data.source!r} could not be read from {names}: {first_cause(error)}") from error
+    return TextSource(origin=f"local files {names}", splits=splits)
 
 
 def split_files(source: str) -> dict[str, list[Path]]:
@@ -42,22 +70,6 @@ def builder_name(files: dict[str, list[Path]]) -> str:
     return _KINDS[files["train"][0].suffix]
 
 
-def content_sha256(files: dict[str, list[Path]]) -> dict[str, list[str]]:
-    """The SHA-256 of every file, by split: it names the content and not its place."""
-    return {split: [_file_sha256(path, *_version(path)) for path in paths] for split, paths in files.items()}
-
-
-def require_utf8(files: dict[str, list[Path]]) -> None:
-    """Raises ValueError with file and line where a text file is not UTF-8 (a Parquet file is checked row by row)."""
-    for path in (path for paths in files.values() for path in paths if path.suffix != ".parquet"):
-        with open(path, "rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    line.decode("utf-8")
-                except UnicodeDecodeError as error:
-                    raise ValueError(f"{path} line {number} is not UTF-8 ({error}); save it as UTF-8") from error
-
-
 def _split_of(file: Path) -> str | None:
     """`train-00000-of-00002.parquet` -> `train`; the word must end there, so `training_notes.jsonl` is no split."""
     for split, words in _SPLIT_WORDS.items():
@@ -68,12 +80,8 @@ def _split_of(file: Path) -> str | None:
     return None
 
 
-def _version(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
+def _identity(data: DataConfig) -> dict[str, Any]:
+    return {"files": content_sha256(split_files(data.source))}
 
 
-@functools.lru_cache(maxsize=256)
-def _file_sha256(path: Path, size: int, modified_ns: int) -> str:
-    """Hashed once for each version of a file: a plan of many runs asks for the same cache many times."""
-    return file_sha256(path)
+SOURCE = Source(word="local", identity=_identity, component_names=lambda data: None, read=read)

@@ -1,8 +1,9 @@
-"""The activation study's tables, figure, verdict and JSON of all numbers, from result files to the storage."""
+"""The activation study's tables, figures, verdicts and JSON of all numbers, from result files to the storage."""
 
 import dataclasses
 import json
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,18 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
+from helpers.analysis.conditions import condition_file_name
 from helpers.analysis.figures import STYLE, save_figure
-from helpers.analysis.results import usable_results
-from helpers.analysis.tables import markdown
+from helpers.analysis.fits.arms import ArmFindings
+from helpers.analysis.results import require_results
+from helpers.analysis.tables import escaped, save_table
 from helpers.config import to_json
 from helpers.runs.metrics import metrics_path, read_metrics
 from helpers.storage import Storage, publish, publish_text
 from helpers.studies.activation.figures import law_curves, multiplier_curve, scaling_figure
 from helpers.studies.activation.findings import ActivationFindings, find, verdict
-from helpers.studies.activation.runs import run_table
+from helpers.studies.activation.runs import conditions_of, load_files, run_table
 
-STUDY = "activation"
 _HEADINGS = {
     "size": "size", "activation": "activation", "seed": "seed", "d_model": "width", "n_layer": "layers",
     "non_embedding": "N, non-embedding", "matmul": "N, matmul", "without_positions": "N, without positions",
@@ -30,75 +32,100 @@ _HEADINGS = {
     "convention": "compute counted by", "gelu": "GeLU exponent", "swiglu": "SwiGLU exponent",
     "difference": "difference", "predicted": "predicted XE", "error": "error (nats/token)",
     "relative_error": "relative error", "ppl_error": "error of ppl", "is_covered": "in the interval",
-    "is_primary": "counts", "refused": "refused because", "rule": "rule", "num_params": "parameters",
-    "aicc": "AICc", "delta": "above the best", "squares": "sum of squares", "xe_deviation": "± over seeds",
+    "is_primary": "counts", "error_in_seeds": "error (deviations of seeds)", "distance": "ln(C / C fitted)",
+    "refused": "refused because", "rule": "rule", "num_params": "parameters", "aicc": "AICc",
+    "delta": "above the best", "squares": "sum of squares", "xe_deviation": "± over seeds",
 }  # fmt: skip
 
 
 def analyse(storage: Storage) -> list[Path]:
-    """Write the tables, the figure, the verdict and all numbers, and return their paths.
+    """Write the tables, figures, verdicts and all numbers, and return their paths.
 
-    ValueError if there is no usable result, with the reason for each file that was left out.
+    Each condition has its own: figures of further ones append its name, tables have a part for each. ValueError if
+    there is no usable result, with the reason for each file that was left out.
     """
-    results = usable_results(storage, STUDY)
-    runs = run_table(results)
-    findings = find(runs, storage)
-    tables = {
-        "activation_runs": ("Runs", _runs(findings)),
-        "activation_laws": ("Laws fitted to the anchors", _laws(findings)),
-        "activation_forms": ("Which law the anchors support", pd.DataFrame(map(dataclasses.asdict, findings.forms))),
-        "activation_conventions": ("The exponent under five ways to count compute", findings.sensitivity),
-        "activation_held_out": ("Held-out runs", _held_out(findings)),
-        "activation_baselines": ("Held-out runs by plainer rules", _baselines(findings)),
-        "activation_lr": ("Learning rates", learning_rates(runs)),
-    }
-    paths = [path for name, table in tables.items() for path in _save_table(storage, name, *table)]
-    paths += _save_figure(storage, findings)
+    files = load_files(storage)
+    require_results(files, storage)
+    runs = run_table(files)
+    findings = [find(runs, condition, storage) for condition in conditions_of(runs)]
+    paths = [
+        path for name, (title, make) in _TABLES.items() for path in _save_table(storage, name, title, make, findings)
+    ]
+    paths += _save_lr_table(storage, runs)
+    for number, own in enumerate(findings):
+        paths += _save_figures(storage, own, f"-{condition_file_name(own.condition)}" if number else "")
     paths.append(_save_metrics(storage, runs))
-    text = f"# Does SwiGLU move the exponent?\n\n{verdict(findings)}\n"
-    paths.append(publish_text(storage.table("activation_verdict.md"), text))
-    numbers = _finite(all_numbers(findings, runs))
+    paths.append(publish_text(storage.table("activation_verdict.md"), verdicts(findings, files.left_out)))
+    numbers = _finite(all_numbers(findings, runs, files.left_out))
     text = json.dumps(numbers, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     return [*paths, publish_text(storage.table("activation_scaling.json"), text)]
 
 
-def all_numbers(findings: ActivationFindings, runs: pd.DataFrame) -> dict[str, Any]:
-    """Everything that the tables, the figure and the verdict say, as JSON types (NaN where a number is missing)."""
-    laws = {}
-    for name, found in findings.laws.items():
-        (comparison,) = found.comparisons
-        laws[name] = {
-            "parameters": {key: to_json(e) for key, e in found.draws.parameters().items()},
-            "exponent_difference": to_json(comparison.difference),
-            "equivalence": to_json(comparison.equivalence) | {"is_equivalent": comparison.equivalence.is_equivalent},
-            "multipliers": [{"flops": flops, **to_json(e)} for flops, e in comparison.multipliers],
-            "crossing": to_json(comparison.crossing),
-            "f_test_p_value": found.exponent_test.p_value,
-            "f_test_bootstrap_p_value": found.exponent_test.bootstrap_p_value,
-            "own_offset_p_value": found.offset_test.p_value if found.offset_test else None,
-            "warnings": list(found.draws.warnings),
-            "starts_agreeing": [found.draws.fit.num_agreeing, found.draws.fit.num_starts],
-            "objective": found.draws.fit.objective,
-        }
+def verdicts(findings: Sequence[ActivationFindings], left_out: Sequence[str]) -> str:
+    """The verdict of each condition, with the runs that it speaks for and those that it leaves out."""
+    total = sum(_num_runs(own) for own in findings)
+    parts = ["# Does SwiGLU move the exponent?"]
+    for own in findings:
+        others = total - _num_runs(own)
+        scope = f"Condition: {own.condition}. {_num_runs(own)} runs"
+        scope += f"; {others} runs of other conditions are not in it." if others else "."
+        parts += [escaped(scope), verdict(own)]
+    parts += [f"Left out: {escaped(line)}" for line in left_out]
+    return "\n\n".join(parts) + "\n"
+
+
+def _num_runs(findings: ActivationFindings) -> int:
+    return len(findings.anchors) + len(findings.held_out)
+
+
+def all_numbers(findings: Sequence[ActivationFindings], runs: pd.DataFrame, left_out: Sequence[str]) -> dict[str, Any]:
+    """Everything that the tables, the figures and the verdicts say, as JSON types (NaN where a number is missing)."""
     return {
+        "conditions": [_numbers_of(own) for own in findings],
+        "learning_rates": _records(learning_rates(runs)),
+        "runs": _records(runs.drop(columns="but_for_lr")),
+        "left_out": list(left_out),
+    }
+
+
+def _numbers_of(findings: ActivationFindings) -> dict[str, Any]:
+    return {
+        "condition": findings.condition,
+        "num_runs": _num_runs(findings),
         "verdict": verdict(findings),
-        "laws": laws,
+        "laws": {name: _law_numbers(found) for name, found in findings.laws.items()},
         "forms": [dataclasses.asdict(form) for form in findings.forms],
         "conventions": _records(findings.sensitivity),
         "smallest_detectable_difference": findings.detectable,
         "held_out": _records(findings.predictions),
         "baselines": _records(_baselines(findings)),
-        "learning_rates": _records(learning_rates(runs)),
         "missing": findings.reasons,
-        "runs": _records(runs.drop(columns="recipe")),
+    }
+
+
+def _law_numbers(found: ArmFindings) -> dict[str, Any]:
+    (comparison,) = found.comparisons
+    return {
+        "parameters": {key: to_json(e) for key, e in found.draws.parameters().items()},
+        "exponent_difference": to_json(comparison.difference),
+        "equivalence": to_json(comparison.equivalence) | {"is_equivalent": comparison.equivalence.is_equivalent},
+        "multipliers": [{"flops": flops, **to_json(e)} for flops, e in comparison.multipliers],
+        "crossing": to_json(comparison.crossing),
+        "f_test_p_value": found.exponent_test.p_value,
+        "f_test_bootstrap_p_value": found.exponent_test.bootstrap_p_value,
+        "own_offset_p_value": found.offset_test.p_value if found.offset_test else None,
+        "warnings": list(found.draws.warnings),
+        "starts_agreeing": [found.draws.fit.num_agreeing, found.draws.fit.num_starts],
+        "objective": found.draws.fit.objective,
     }
 
 
 def learning_rates(runs: pd.DataFrame) -> pd.DataFrame:
-    """XE of each size and activation at each peak learning rate that was tried; one row where only one was."""
-    columns = ["size", "activation", "lr"]
+    """XE of each size and activation at each peak learning rate that was tried, among runs that agree in all else."""
+    columns = ["but_for_lr", "size", "activation", "lr"]
     groups = runs.groupby(columns, sort=False)["xe"]
-    return groups.agg(xe="mean", xe_deviation="std", num_runs="count").reset_index()
+    table = groups.agg(xe="mean", xe_deviation="std", num_runs="count").reset_index()
+    return table.rename(columns={"but_for_lr": "condition"})
 
 
 def _runs(findings: ActivationFindings) -> pd.DataFrame:
@@ -125,7 +152,7 @@ def _laws(findings: ActivationFindings) -> pd.DataFrame:
 def _held_out(findings: ActivationFindings) -> pd.DataFrame:
     columns = [
         "size", "activation", "seed", "law", "is_primary", "predicted", "low", "high", "xe", "error",
-        "relative_error", "ppl_error", "is_covered", "refused",
+        "relative_error", "ppl_error", "error_in_seeds", "distance", "is_covered", "refused",
     ]  # fmt: skip
     table = findings.predictions[columns]
     words = {column: table[column].map({True: "yes", False: "no"}) for column in ("is_primary", "is_covered")}
@@ -143,24 +170,56 @@ def _baselines(findings: ActivationFindings) -> pd.DataFrame:
     return table.groupby(["activation", "rule"], sort=False, as_index=False).mean()
 
 
-def _save_table(storage: Storage, name: str, title: str, table: pd.DataFrame) -> list[Path]:
-    text = f"# {title}\n\n{markdown(table, _HEADINGS)}\n"
-    csv = publish_text(storage.table(f"{name}.csv"), table.to_csv(index=False, lineterminator="\n"))
-    return [csv, publish_text(storage.table(f"{name}.md"), text)]
+def _forms(findings: ActivationFindings) -> pd.DataFrame:
+    return pd.DataFrame(map(dataclasses.asdict, findings.forms))
 
 
-def _save_figure(storage: Storage, findings: ActivationFindings) -> list[Path]:
-    num_seeds, device = findings.anchors["seed"].nunique(), findings.anchors["device"].iloc[0]
-    caption = f"{len(findings.anchors)} fitted runs, {num_seeds} seeds, {device}; bands: 95 % for one further run"
+_TABLES: dict[str, tuple[str, Callable[[ActivationFindings], pd.DataFrame]]] = {
+    "activation_runs": ("Runs", _runs),
+    "activation_laws": ("Laws fitted to the anchors", _laws),
+    "activation_forms": ("Which law the anchors support", _forms),
+    "activation_conventions": ("The exponent under five ways to count compute", lambda own: own.sensitivity),
+    "activation_held_out": ("Held-out runs", _held_out),
+    "activation_baselines": ("Held-out runs by plainer rules", _baselines),
+}
+
+
+def _save_table(
+    storage: Storage,
+    name: str,
+    title: str,
+    make: Callable[[ActivationFindings], pd.DataFrame],
+    findings: Sequence[ActivationFindings],
+) -> list[Path]:
+    tables = {own.condition: make(own) for own in findings}
+    return save_table(storage, name, title, tables, "Every part speaks for one condition.", _HEADINGS)
+
+
+def _save_lr_table(storage: Storage, runs: pd.DataFrame) -> list[Path]:
+    tables = {
+        condition: own.drop(columns="condition")
+        for condition, own in learning_rates(runs).groupby("condition", sort=False)
+    }
+    note = "Runs of a part agree in all but size, activation, seed and learning rate."
+    return save_table(storage, "activation_lr", "Learning rates", tables, note, _HEADINGS)
+
+
+def _save_figures(storage: Storage, findings: ActivationFindings, suffix: str) -> list[Path]:
+    name = f"activation_scaling{suffix}"
+    num_seeds, device = findings.anchors["seed"].nunique(), ", ".join(sorted(set(findings.anchors["device"])))
+    caption = (
+        f"{findings.condition}; {len(findings.anchors)} fitted runs, {num_seeds} seeds, {device}; bands: 95 % for one "
+        "further run"
+    )
     figure = scaling_figure(findings, caption)
-    paths = save_figure(storage, "activation_scaling", figure, law_curves(findings))
+    paths = save_figure(storage, name, figure, law_curves(findings))
     with mpl.rc_context(STYLE | {"pdf.fonttype": 42}):
         pdf = publish(
-            storage.figure("activation_scaling.pdf"),
+            storage.figure(f"{name}.pdf"),
             lambda temporary: figure.savefig(temporary, format="pdf", metadata={"CreationDate": None}),
         )
     curve = multiplier_curve(findings).to_csv(index=False, lineterminator="\n")
-    return [*paths, pdf, publish_text(storage.figure("activation_multiplier.csv"), curve)]
+    return [*paths, pdf, publish_text(storage.figure(f"activation_multiplier{suffix}.csv"), curve)]
 
 
 def _save_metrics(storage: Storage, runs: pd.DataFrame) -> Path:

@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from helpers.analysis.figures import MUTED, STYLE, titled_figure
 from helpers.analysis.fits.arms import ArmFindings, compute_multiplier
 from helpers.studies.activation.findings import ActivationFindings
-from helpers.studies.activation.runs import ARMS
+from helpers.studies.activation.presets import ARMS
 
 COLOURS = {"gelu": "#0072B2", "swiglu": "#D55E00"}
 NAMES = {"gelu": "GeLU", "swiglu": "SwiGLU"}

@@ -1,4 +1,4 @@
-"""What a recipe's runs say: laws with intervals, whether the exponents differ, the compute multiplier, held-out errors.
+"""What one condition's runs say: laws with intervals, whether exponents differ, compute multiplier, held-out errors.
 
 Every number comes with its interval and the number of runs that it rests on; what the runs cannot tell is missing, with
 the reason.
@@ -6,10 +6,12 @@ the reason.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from helpers.analysis.estimates import Estimate
 from helpers.analysis.fits.arms import ArmFindings, compare_arms
 from helpers.analysis.fits.compare import Form, compare_forms
 from helpers.analysis.fits.detectable import smallest_detectable_difference
@@ -19,7 +21,7 @@ from helpers.analysis.fits.laws import LAWS
 from helpers.analysis.fits.objective import LEAST_SQUARES
 from helpers.storage import Storage
 from helpers.studies.activation.predictions import Prediction, identified_laws, read_predictions
-from helpers.studies.activation.runs import CONVENTIONS, main_recipe, points_of
+from helpers.studies.activation.runs import CONVENTIONS, points_of
 
 RELATIVE_MARGIN = 0.05
 """Exponents that differ by less than this share of GeLU's count as equal (seed document 004's own limit)."""
@@ -27,8 +29,9 @@ RELATIVE_MARGIN = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class ActivationFindings:
-    """The findings of the recipe with most runs."""
+    """The findings of one condition."""
 
+    condition: str
     anchors: pd.DataFrame
     held_out: pd.DataFrame
     """Runs that a prediction in the storage names as held out."""
@@ -47,9 +50,10 @@ class ActivationFindings:
     """Why something is missing."""
 
 
-def find(runs: pd.DataFrame, storage: Storage) -> ActivationFindings:
-    """The findings on `run_table` rows. A run that a prediction names as held out is never fitted."""
-    runs = main_recipe(runs)
+def find(runs: pd.DataFrame, condition: str, storage: Storage) -> ActivationFindings:
+    """The findings on the `run_table` rows of one condition. A run that a prediction names as held out is never
+    fitted."""
+    runs = runs[runs["condition"] == condition].reset_index(drop=True)
     predictions, faults = read_predictions(storage)
     named = {run_id for prediction in predictions for run_id in prediction.losses["run_id"]}
     is_held_out = runs["run_id"].isin(named)
@@ -68,13 +72,14 @@ def find(runs: pd.DataFrame, storage: Storage) -> ActivationFindings:
         except ValueError as error:
             reasons[law.name] = str(error)
     return ActivationFindings(
+        condition=condition,
         anchors=anchors,
         held_out=held_out,
         laws=laws,
         forms=compare_forms(points, identified) if identified else [],
         sensitivity=_sensitivity(anchors, identified[0].name) if identified else pd.DataFrame(),
         detectable=_detectable(anchors, identified[0].name) if identified else float("nan"),
-        predictions=_judged(predictions, held_out, storage),
+        predictions=_outcomes(predictions, anchors, held_out, storage),
         baselines=hold_out(points, points_of(held_out), identified[0]) if identified and len(held_out) else [],
         reasons=reasons,
     )
@@ -141,25 +146,47 @@ def _detectable(anchors: pd.DataFrame, law: str) -> float:
     return smallest_detectable_difference(points.scales[:, 0], LAWS[law], theta, deviation)
 
 
-def _judged(predictions: list[Prediction], held_out: pd.DataFrame, storage: Storage) -> pd.DataFrame:
+def _outcomes(
+    predictions: list[Prediction], anchors: pd.DataFrame, held_out: pd.DataFrame, storage: Storage
+) -> pd.DataFrame:
     """Each held-out run beside what the first prediction that names it said."""
     rows = []
     for _, run in held_out.iterrows():
         prediction = next(p for p in predictions if (p.losses["run_id"] == run["run_id"]).any())
         fault = prediction.fault(run, storage)
         for loss in prediction.losses[prediction.losses["run_id"] == run["run_id"]].itertuples():
+            held = _held_out(run, loss, anchors)
             rows.append(
                 {
                     "size": run["size"], "activation": run["activation"], "seed": run["seed"], "law": loss.law,
                     "is_primary": loss.law == prediction.primary, "flops": loss.flops, "predicted": loss.xe,
-                    "low": loss.low, "high": loss.high, "xe": run["xe"], "error": loss.xe - run["xe"],
-                    "relative_error": loss.xe / run["xe"] - 1, "ppl_error": math.expm1(loss.xe - run["xe"]),
-                    "is_covered": loss.low <= run["xe"] <= loss.high, "written": prediction.written,
-                    "started": run["started"], "refused": fault or "",
+                    "low": loss.low, "high": loss.high, "xe": run["xe"], "error": held.error,
+                    "relative_error": held.relative_error, "ppl_error": held.perplexity_error,
+                    "error_in_seeds": held.error_in_seeds, "distance": held.distance, "is_covered": held.is_covered,
+                    "written": prediction.written, "started": run["started"], "refused": fault or "",
                 }
             )  # fmt: skip
     columns = [
         "size", "activation", "seed", "law", "is_primary", "flops", "predicted", "low", "high", "xe", "error",
-        "relative_error", "ppl_error", "is_covered", "written", "started", "refused",
+        "relative_error", "ppl_error", "error_in_seeds", "distance", "is_covered", "written", "started", "refused",
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
+
+
+def _held_out(run: pd.Series, loss: Any, anchors: pd.DataFrame) -> HeldOut:
+    """A held-out run beside what was written of it."""
+    fitted = anchors[anchors["activation"] == run["activation"]]
+    nan = float("nan")
+    prediction = Estimate(
+        value=loss.xe, low=loss.low, high=loss.high, standard_error=nan, degrees_of_freedom=nan, p_value=nan,
+        num_runs=len(anchors),
+    )  # fmt: skip
+    return HeldOut(
+        arm=run["activation"],
+        scales=(float(loss.flops),),
+        loss=float(run["xe"]),
+        prediction=prediction,
+        distance=math.log(loss.flops / fitted["flops_non_embedding"].max()) if len(fitted) else nan,
+        seed_deviation=points_of(anchors).seed_deviation if len(anchors) else nan,
+        baselines={},
+    )

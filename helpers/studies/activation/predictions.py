@@ -1,14 +1,16 @@
 """What the anchors say of the held-out runs, written before those are trained; and whether a prediction counts.
 
-A prediction names the anchors with the SHA-256 of their result files, and the held-out runs. It counts for a run that
-started after it was written, as long as those results are the ones it was made from. The file carries its own SHA-256,
-so that what it says cannot be changed later without notice (it can be deleted, and then nothing counts).
+A prediction names the held-out runs, and the anchors with the SHA-256 of what their results say of the end of the run.
+It counts for a run that started after it was written, as long as those results are the ones it was made from. The file
+carries its own SHA-256, so that what it says cannot be changed later without notice (it can be deleted, and then
+nothing counts).
 """
 
 import datetime
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,17 +20,20 @@ from helpers.analysis.fits.compare import compare_forms
 from helpers.analysis.fits.intervals import infer
 from helpers.analysis.fits.laws import OFFSET_POWER, POWER, Law
 from helpers.analysis.fits.points import Points
-from helpers.analysis.results import load_results
 from helpers.config import RunConfig
-from helpers.data.window_order import training_tokens
-from helpers.models.shapes import count_non_embedding
-from helpers.runs.result_file import finished_result
+from helpers.locks import in_turn
+from helpers.models.families import count_non_embedding
+from helpers.runs.length import training_tokens
+from helpers.runs.result_file import end_digest, finished_result, read_result
 from helpers.seals import publish_sealed, read_sealed
 from helpers.storage import Storage, file_sha256
-from helpers.studies.activation.runs import points_of, run_table
+from helpers.studies.activation.runs import load_files, points_of, run_table
 
-SCHEMA = 1
+SCHEMA = 2
+"""In schema 1 the SHA-256 of an anchor was that of its whole file, which an evaluation of an earlier step changes."""
 _NUM_TRIAL_DRAWS = 100
+
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +44,7 @@ class Prediction:
     written: datetime.datetime
     primary: str
     """The law whose prediction is the one that counts; the other stands beside it."""
+    schema: int
     anchors: dict[str, str]
     """The SHA-256 of each anchor's result, by run_id."""
     losses: pd.DataFrame
@@ -50,43 +56,63 @@ class Prediction:
             return (
                 f"the run started at {run['started']:%F %T}, before the prediction was written ({self.written:%F %T})"
             )
-        changed = [name for name, sha256 in self.anchors.items() if not _is_unchanged(storage, name, sha256)]
+        changed = [name for name, sha256 in self.anchors.items() if self._sha256(name, storage) != sha256]
         return f"the result of {changed[0]} is not the one that it was made from" if changed else None
+
+    def _sha256(self, run_id: str, storage: Storage) -> str:
+        """Of a result, as the schema takes it; empty if there is no whole one."""
+        path = storage.result(run_id)
+        try:
+            return file_sha256(path) if self.schema == 1 else end_digest(read_result(path))
+        except (OSError, ValueError):
+            return ""
 
 
 def write_prediction(
-    anchors: Sequence[RunConfig], held_out: Sequence[RunConfig], storage: Storage, report: Callable[[str], None]
+    anchors: Sequence[RunConfig], held_out: Sequence[RunConfig], storage: Storage, report: Report
 ) -> str | None:
     """Write what `anchors` say of `held_out`, once. None, or why it cannot be written yet."""
     num_done = sum(finished_result(config, storage, report) is not None for config in anchors)
     if num_done < len(anchors):
         return f"{len(anchors) - num_done} of {len(anchors)} anchors are not done"
-    path = storage.prediction(prediction_name(anchors, held_out))
+    name = prediction_name(anchors, held_out)
+    with in_turn(storage.lock(name), "the prediction of the held-out runs", report):
+        return _write_once(storage.prediction(name), anchors, held_out, storage, report)
+
+
+def _write_once(
+    path: Path, anchors: Sequence[RunConfig], held_out: Sequence[RunConfig], storage: Storage, report: Report
+) -> str | None:
+    """The same under the prediction's lock: what stands is never replaced, and its time is taken last."""
     if path.exists():
         report(f"the prediction of the held-out runs stands: {path} (SHA-256 {file_sha256(path)[:16]})")
         return None
-    begun = [config.run_id for config in held_out if storage.run(config.run_id).exists()]
+    begun = [config.run_id for config in held_out if _is_begun(config, storage)]
     if begun:
         report(f"no prediction is written: {begun[0]} was begun before it, so that its error cannot count")
         return None
-    runs = run_table(load_results(storage, anchors[0].study))
+    files = load_files(storage)
+    runs = run_table(files)
     points = points_of(runs[runs["run_id"].isin([config.run_id for config in anchors])])
     laws, reasons = identified_laws(points)
     if not laws:
         return f"the anchors cannot tell a law; {'; '.join(reasons.values())}"
-    publish_sealed(
-        path,
-        {
-            "schema": SCHEMA,
-            "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
-            "primary": laws[0].name,
-            "left_out": reasons,
-            "anchors": {config.run_id: file_sha256(storage.result(config.run_id)) for config in anchors},
-            "laws": [_predicted(law, points, held_out) for law in laws],
-        },
-    )
+    content = {
+        "schema": SCHEMA,
+        "primary": laws[0].name,
+        "left_out": reasons,
+        "anchors": {config.run_id: end_digest(files.found[config.run_id].result) for config in anchors},
+        "laws": [_predicted_losses(law, points, held_out) for law in laws],
+    }
+    written = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+    publish_sealed(path, content | {"written": written})
     report(f"the prediction of the held-out runs is written: {path} (SHA-256 {file_sha256(path)[:16]})")
     return None
+
+
+def _is_begun(config: RunConfig, storage: Storage) -> bool:
+    """Whether a run has trained: that it is planned does not count."""
+    return (storage.run(config.run_id) / "provenance.json").exists() or storage.result(config.run_id).exists()
 
 
 def read_predictions(storage: Storage) -> tuple[list[Prediction], list[str]]:
@@ -122,7 +148,7 @@ def identified_laws(points: Points) -> tuple[list[Law], dict[str, str]]:
     return sorted(laws, key=lambda law: order.index(law.name)), reasons
 
 
-def _predicted(law: Law, points: Points, held_out: Sequence[RunConfig]) -> dict[str, Any]:
+def _predicted_losses(law: Law, points: Points, held_out: Sequence[RunConfig]) -> dict[str, Any]:
     """One law's parameters, and its loss with the 95 % interval of one further run for each held-out run."""
     draws = infer(points, law)
     flops = np.array([6.0 * count_non_embedding(config.model) * training_tokens(config) for config in held_out])
@@ -142,13 +168,9 @@ def _read(name: str, content: dict[str, Any]) -> Prediction:
     rows = [{"law": law["law"], **loss} for law in content["laws"] for loss in law["losses"]]
     return Prediction(
         name=name,
+        schema=content["schema"],
         written=datetime.datetime.fromisoformat(content["written"]),
         primary=content["primary"],
         anchors=dict(content["anchors"]),
         losses=pd.DataFrame(rows),
     )
-
-
-def _is_unchanged(storage: Storage, run_id: str, sha256: str) -> bool:
-    path = storage.result(run_id)
-    return path.exists() and file_sha256(path) == sha256

@@ -1,22 +1,22 @@
 """The runs of the activation study as one table, and as the points of a scaling law.
 
-Runs are comparable that differ in size, activation and seed alone: they form a recipe. The losses of one recipe are
-measured on the same windows, and runs of equal size and seed share their data order: they are resampled together.
+Runs are comparable that differ in size, activation and seed alone: they share a condition. The losses of one condition
+are measured on the same windows, and runs of equal size and seed share their data order: they are resampled together.
 """
 
 from datetime import datetime
 
 import pandas as pd
 
-from helpers.analysis.conditions import condition_of, without
+from helpers.analysis.conditions import condition_names, shared_settings, without
 from helpers.analysis.fits.points import Points
-from helpers.analysis.results import Results
-from helpers.config import RunConfig, canonical_json
-from helpers.models.shapes import SHAPES
-from helpers.settings import from_json
+from helpers.analysis.results import Found, ResultFiles, number, read_results
+from helpers.config import RunConfig
+from helpers.runs.result_file import Result
+from helpers.storage import Storage
+from helpers.studies.activation.presets import AXES, NAME
 from helpers.training.schedule import peak_learning_rate
 
-ARMS = ("gelu", "swiglu")
 CONVENTIONS = {
     "non_embedding": "non-embedding parameters",
     "matmul": "matmul parameters, with the head",
@@ -25,18 +25,34 @@ CONVENTIONS = {
     "exact": "exact FLOPs",
 }
 """How N is counted in C = 6 N D, and the FLOPs that are counted without N."""
+_LEARNING_RATE = "train.peak_lr"
 
 
-def run_table(results: Results) -> pd.DataFrame:
-    """One row a run: recipe, size, activation, seed, N under each convention, tokens, compute in FLOPs under each
-    (`flops_*`), xe in nats per token, and when its training started; sorted by size."""
-    rows = [_row(line, results) for line in results.run_lines.values()]
-    return pd.DataFrame(rows).sort_values(["recipe", "non_embedding", "activation", "seed"]).reset_index(drop=True)
+def load_files(storage: Storage) -> ResultFiles:
+    """The result files of the study."""
+    return read_results(storage, NAME, _check)
 
 
-def main_recipe(runs: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the recipe with most runs."""
-    return runs[runs["recipe"] == runs["recipe"].value_counts(sort=True).index[0]].reset_index(drop=True)
+def run_table(files: ResultFiles) -> pd.DataFrame:
+    """One row a run: condition, size, activation, seed, N under each convention, tokens, compute in FLOPs under each
+    (`flops_*`), xe in nats per token, and when its training started; sorted by size.
+
+    `but_for_lr` names what runs share that may also differ in their learning rate.
+    """
+    settings = [shared_settings(found.config, ("study", *AXES)) for found in files.found.values()]
+    names = condition_names(settings)
+    but_for_lr = condition_names([without(own, _LEARNING_RATE) for own in settings])
+    rows = [
+        {"condition": name, "but_for_lr": shared, **_row(found)}
+        for name, shared, found in zip(names, but_for_lr, files.found.values(), strict=True)
+    ]
+    return pd.DataFrame(rows).sort_values(["condition", "non_embedding", "activation", "seed"]).reset_index(drop=True)
+
+
+def conditions_of(runs: pd.DataFrame) -> list[str]:
+    """The conditions, that with most runs first."""
+    counts = runs["condition"].value_counts()
+    return sorted(counts.index, key=lambda name: (-counts[name], name))
 
 
 def points_of(runs: pd.DataFrame, convention: str = "non_embedding") -> Points:
@@ -50,19 +66,25 @@ def points_of(runs: pd.DataFrame, convention: str = "non_embedding") -> Points:
     )
 
 
-def _row(line: dict, results: Results) -> dict[str, object]:
-    config = from_json(RunConfig, line["config"])
-    summary = results.runs.set_index("run_id").loc[line["run_id"]]
+def _check(result: Result, config: RunConfig) -> None:
+    """ValueError, LookupError or TypeError for a result whose numbers cannot be counted."""
+    row = _row(Found(result, config))
+    for name, value in row.items():
+        if name.startswith("flops_") or name in ("xe", "tokens", "repetition"):
+            number(value)
+
+
+def _row(found: Found) -> dict[str, object]:
+    line, config = found.result.run, found.config
     tokens, params = line["tokens_seen"], line["params"]
     counted = {name: params[name] for name in CONVENTIONS if name != "exact"}
     return {
         "run_id": line["run_id"],
-        "recipe": canonical_json(without(condition_of(config), "model.size", "model.activation")),
         "size": config.model.size,
         "activation": config.model.activation,
         "seed": config.seed,
-        "d_model": SHAPES[config.model.size].d_model,
-        "n_layer": SHAPES[config.model.size].n_layer,
+        "d_model": config.model.shape.d_model,
+        "n_layer": config.model.shape.n_layer,
         **counted,
         "tokens": tokens,
         "steps": line["steps"],
@@ -70,7 +92,7 @@ def _row(line: dict, results: Results) -> dict[str, object]:
         "lr": peak_learning_rate(config),
         **{f"flops_{name}": 6 * count * tokens for name, count in counted.items()},
         "flops_exact": line["flops"]["exact"],
-        "xe": float(summary["xe"]),
+        "xe": found.result.summaries[-1]["xe"],
         "started": datetime.fromisoformat(line["provenance"]["started"]),
         "device": line["provenance"]["device"],
     }

@@ -1,15 +1,16 @@
-"""Every table and figure of a study, and its report, from its result files to the storage."""
+"""Every table and figure of the study, and its report, from its result files to the storage."""
 
 from pathlib import Path
 
-from helpers.analysis import figures, tables
-from helpers.analysis.results import Results, usable_results
-from helpers.data.token_cache import open_cache
-from helpers.storage import Storage, is_name
-from helpers.studies.ergodic.condition import figure_suffix, save_science, science_of
+from helpers.analysis.figures import save_figure
+from helpers.analysis.tables import escaped, save_table
+from helpers.storage import Storage
+from helpers.studies.ergodic import figures, tables
+from helpers.studies.ergodic.condition import condition_of, save_conditions
 from helpers.studies.ergodic.contrasts import by_position, by_seed
-from helpers.studies.ergodic.dataset.dataset import analyse_dataset
+from helpers.studies.ergodic.dataset.dataset import describe_papers
 from helpers.studies.ergodic.report.report import save_report
+from helpers.studies.ergodic.results import Results, usable_results
 
 SIGMA_NOTE = "± is the sample standard deviation over seeds; `-` means that there is no such number, or one seed only."
 SAME_NOTE = (
@@ -20,30 +21,24 @@ SAME_NOTE = (
 )
 
 
-def analyse(storage: Storage, study: str) -> list[Path]:
-    """Write the tables, figures and report of `study` and return their paths, the report last.
+def analyse(storage: Storage) -> list[Path]:
+    """Write the tables, figures and report of the study and return their paths, the report last.
 
     The condition with most runs has the plain names (`fig/xe_vs_K.png`); further ones append their own.
     Raises ValueError if there is no usable result, with the reason for each file that was left out.
     """
-    results = usable_results(storage, study)
-    sciences = [science_of(results, condition) for condition in results.conditions]
+    results = usable_results(storage)
+    conditions = [condition_of(results, name) for name in results.conditions]
     paths = save_tables(storage, results) + save_figures(storage, results)
-    paths += save_science(storage, results, sciences) + save_dataset(storage, results)
-    return paths + save_report(storage, results, sciences)
-
-
-def save_dataset(storage: Storage, results: Results) -> list[Path]:
-    """Tables and figures about the papers of the main condition, where their cache is in the storage."""
-    runs = results.runs_of(results.conditions[0])
-    cache_id = results.run_lines[runs["run_id"].iloc[0]]["provenance"].get("cache_id")
-    cache = open_cache(storage, cache_id) if is_name(cache_id) else None
-    return analyse_dataset(storage, cache, results, int(runs["window_tokens"].iloc[0])) if cache else []
+    paths += save_conditions(storage, results, conditions)
+    described = describe_papers(storage, results)
+    paths += [path for description in described for path in description.paths]
+    return paths + save_report(storage, results, conditions, described)
 
 
 def save_tables(storage: Storage, results: Results) -> list[Path]:
     """Each table as CSV, Markdown and LaTeX, all conditions in one file."""
-    left_out = "\n".join(f"- left out: {tables.escaped(line)}" for line in results.left_out) or "No file was left out."
+    left_out = "\n".join(f"- left out: {escaped(line)}" for line in results.left_out) or "No file was left out."
     contents = {
         "table_1": ("Table 1: XE and perplexity for each K", tables.table_1, f"{SIGMA_NOTE} {SAME_NOTE}"),
         "per_component": ("XE of each component", tables.per_component, f"{SIGMA_NOTE} {SAME_NOTE}"),
@@ -55,7 +50,7 @@ def save_tables(storage: Storage, results: Results) -> list[Path]:
     paths = []
     for name, (title, make, note) in contents.items():
         by_condition = {condition: make(results, condition) for condition in results.conditions}
-        paths += tables.save_table(storage, name, title, by_condition, note)
+        paths += save_table(storage, name, title, by_condition, note, tables.HEADINGS)
     return paths
 
 
@@ -63,7 +58,7 @@ def save_figures(storage: Storage, results: Results) -> list[Path]:
     """Each figure of each condition, with the CSV of its numbers."""
     paths = []
     for condition in results.conditions:
-        suffix = figure_suffix(results, condition)
+        suffix = results.file_suffix(condition)
         cells, positions = by_seed(results, condition), by_position(results, condition)
         drawn = {
             "xe_vs_K": (figures.xe_vs_k(cells, condition), cells),
@@ -71,5 +66,5 @@ def save_figures(storage: Storage, results: Results) -> list[Path]:
             "xe_by_position": (figures.xe_by_position(positions, condition), positions),
         }
         for name, (figure, numbers) in drawn.items():
-            paths += figures.save_figure(storage, name + suffix, figure, numbers)
+            paths += save_figure(storage, name + suffix, figure, numbers)
     return paths

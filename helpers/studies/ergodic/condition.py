@@ -1,4 +1,4 @@
-"""Everything that the science of one condition rests on, computed once, and its tables and figures."""
+"""Everything that the runs of one condition say, computed once, and its tables and figures."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from helpers.analysis import tables
-from helpers.analysis.conditions import condition_file_name
 from helpers.analysis.estimates import mean_over_runs
 from helpers.analysis.figures import save_figure
-from helpers.analysis.results import GRID, Results
 from helpers.storage import Storage
-from helpers.studies.ergodic import condition_figures as science_figures
-from helpers.studies.ergodic import curves
+from helpers.studies.ergodic import curves, matched_figures
 from helpers.studies.ergodic.decomposition import decompose
 from helpers.studies.ergodic.findings import CONDITION_LIMIT, Findings, find
+from helpers.studies.ergodic.results import Results
+from helpers.studies.ergodic.roles import GRID
+from helpers.studies.ergodic.tables import HEADINGS
 
 _T_NOTE = (
     "Intervals are 95 % of Student's t over the runs counted in the row, on the windows that they share; `-` means "
@@ -35,10 +35,10 @@ _EXPOSURE_NOTE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Science:
+class Condition:
     """The findings of one condition with its curves, parts and comparison of sizes."""
 
-    condition: str
+    name: str
     findings: Findings
     in_context: pd.DataFrame
     """Rows of `curves.in_context`."""
@@ -50,12 +50,12 @@ class Science:
     """Rows of `by_size`; empty unless this is the first of conditions that differ in model size alone."""
 
 
-def science_of(results: Results, condition: str) -> Science:
-    """The science of one condition from all its usable runs."""
+def condition_of(results: Results, condition: str) -> Condition:
+    """What all usable runs of one condition say."""
     by_run = curves.curves_by_run(results, condition)
     _, *other_allocations = results.alike_but_for(condition, "data.allocation")
-    return Science(
-        condition=condition,
+    return Condition(
+        name=condition,
         findings=find(results, condition),
         in_context=curves.in_context(by_run),
         areas=curves.areas(by_run),
@@ -79,53 +79,48 @@ def by_size(results: Results, conditions: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).sort_values(["params_non_embedding", "k"]).reset_index(drop=True)
 
 
-def save_science(storage: Storage, results: Results, sciences: list[Science]) -> list[Path]:
-    """The tables of the science, all conditions in one file, then the figures of each condition."""
+def save_conditions(storage: Storage, results: Results, conditions: list[Condition]) -> list[Path]:
+    """The tables, all conditions in one file, then the figures of each condition."""
     matched, parts = f"{_PAPERS_NOTE} {_EXCESS_NOTE}", f"{_PAPERS_NOTE} {_PARTS_NOTE}"
-    makers: dict[str, tuple[str, str, Callable[[Science], pd.DataFrame]]] = {
-        "matched": ("Matched ΔXE for each K", matched, lambda science: science.findings.by_k),
-        "area": ("Area under matched ΔXE over all positions", _T_NOTE, lambda science: science.areas),
-        "decomposition": ("Parts of matched ΔXE", parts, lambda science: science.decomposition),
-        "contrasts": ("Components at the largest K", _PAPERS_NOTE, lambda science: science.findings.contrasts),
-        "exposure": ("K and repetition as covariates of XE", _EXPOSURE_NOTE, lambda science: science.findings.exposure),
+    makers: dict[str, tuple[str, str, Callable[[Condition], pd.DataFrame]]] = {
+        "matched": ("Matched ΔXE for each K", matched, lambda own: own.findings.by_k),
+        "area": ("Area under matched ΔXE over all positions", _T_NOTE, lambda own: own.areas),
+        "decomposition": ("Parts of matched ΔXE", parts, lambda own: own.decomposition),
+        "contrasts": ("Components at the largest K", _PAPERS_NOTE, lambda own: own.findings.contrasts),
+        "exposure": ("K and repetition as covariates of XE", _EXPOSURE_NOTE, lambda own: own.findings.exposure),
     }
     paths = []
     for name, (title, note, make) in makers.items():
-        by_condition = {science.condition: make(science) for science in sciences}
-        paths += tables.save_table(storage, name, title, by_condition, note)
-    for science in sciences:
-        suffix = figure_suffix(results, science.condition)
-        for name, (figure, numbers) in _figures(science).items():
+        by_condition = {own.name: make(own) for own in conditions}
+        paths += tables.save_table(storage, name, title, by_condition, note, HEADINGS)
+    for own in conditions:
+        suffix = results.file_suffix(own.name)
+        for name, (figure, numbers) in _figures(own).items():
             paths += save_figure(storage, name + suffix, figure, numbers)
     return paths
 
 
-def figure_suffix(results: Results, condition: str) -> str:
-    """What a condition's figures have after their name: nothing for the condition with most runs."""
-    return "" if condition == results.conditions[0] else f"-{condition_file_name(condition)}"
-
-
-def _figures(science: Science) -> dict[str, tuple[Figure, pd.DataFrame]]:
+def _figures(own: Condition) -> dict[str, tuple[Figure, pd.DataFrame]]:
     """The figures that the runs suffice for, with their numbers."""
-    findings, condition = science.findings, science.condition
+    findings, condition = own.findings, own.name
     drawn = {}
     if len(findings.by_k):
-        drawn["matched"] = science_figures.matched(findings.by_k, findings.matched, condition), findings.by_k
-    if len(science.in_context):
+        drawn["matched"] = matched_figures.matched(findings.by_k, findings.matched, condition), findings.by_k
+    if len(own.in_context):
         drawn["in_context"] = (
-            science_figures.in_context(science.in_context, science.areas, condition),
-            science.in_context,
+            matched_figures.in_context(own.in_context, own.areas, condition),
+            own.in_context,
         )
-    if science.decomposition["value"].notna().any():
-        drawn["decomposition"] = science_figures.decomposition(science.decomposition, condition), science.decomposition
+    if own.decomposition["value"].notna().any():
+        drawn["decomposition"] = matched_figures.decomposition(own.decomposition, condition), own.decomposition
     if len(findings.contrasts):
-        drawn["components"] = science_figures.components(findings.contrasts, condition), findings.contrasts
-    if len(science.sizes):
-        drawn["size"] = science_figures.size(science.sizes, _without_size(science)), science.sizes
+        drawn["components"] = matched_figures.components(findings.contrasts, condition), findings.contrasts
+    if len(own.sizes):
+        drawn["size"] = matched_figures.size(own.sizes, _without_size(own)), own.sizes
     return drawn
 
 
-def _without_size(science: Science) -> str:
+def _without_size(own: Condition) -> str:
     """The name of the first of several conditions, without the one setting that they differ in."""
-    named = next(size for size in science.sizes["size"] if f", {size}, " in science.condition)
-    return science.condition.replace(f", {named}, ", ", ", 1)
+    named = next(size for size in own.sizes["size"] if f", {size}, " in own.name)
+    return own.name.replace(f", {named}, ", ", ", 1)

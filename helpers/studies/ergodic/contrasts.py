@@ -16,7 +16,8 @@ at least 1/K of what its best component does). Over T averaged positions that is
 import numpy as np
 import pandas as pd
 
-from helpers.analysis.results import BASELINE, CONTROL, GRID, Results
+from helpers.studies.ergodic.results import Results
+from helpers.studies.ergodic.roles import BASELINE, CONTROL, GRID
 
 MEASURES = (
     "xe", "ppl", "bayes_xe", "dxe", "bayes_dxe", "dxe_same", "bayes_dxe_same", "tokens_seen", "unique_tokens",

@@ -10,8 +10,9 @@ import pandas as pd
 from scipy import stats
 
 from helpers.analysis.estimates import CONFIDENCE, mean_over_runs
-from helpers.analysis.results import GRID, Results
 from helpers.studies.ergodic.contrasts import with_k1
+from helpers.studies.ergodic.results import Results
+from helpers.studies.ergodic.roles import GRID
 
 SPENT = 0.9
 """The share of the area at which a component counts as identified."""

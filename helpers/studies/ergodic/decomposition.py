@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 
 from helpers.analysis.estimates import Estimate, mean_over_runs
-from helpers.analysis.results import CONTROL, GRID, Results
 from helpers.studies.ergodic.contrasts import averaged_positions, with_k1
 from helpers.studies.ergodic.matched import matched_by_run, matched_estimates
+from helpers.studies.ergodic.results import Results
+from helpers.studies.ergodic.roles import CONTROL, GRID
 
 PARTS = ("total", "identification", "amount", "remainder", "repetition")
 COLUMNS = ["k", "part", "value", "low", "high", "num_seeds", "bound", "reason"]

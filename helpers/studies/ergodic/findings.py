@@ -6,13 +6,12 @@ import numpy as np
 import pandas as pd
 
 from helpers.analysis.estimates import Equivalence, Estimate, mean_over_runs, mean_over_runs_and_papers
-from helpers.analysis.results import BASELINE, CONTROL, GRID, Results
-from helpers.studies.ergodic import inference as statistics
+from helpers.studies.ergodic import inference
 from helpers.studies.ergodic.contrasts import averaged_positions, with_k1
 from helpers.studies.ergodic.matched import matched_by_run, measured_by_k, paper_differences
+from helpers.studies.ergodic.results import Results
+from helpers.studies.ergodic.roles import BASELINE, CONTROL, GRID
 
-EQUIVALENCE_MARGIN = 0.0242
-"""Nats: what theory allows at K = 11 (ln 11 / 99). A control that moves by less cannot explain such an effect."""
 CONDITION_LIMIT = 30.0
 """Above this condition number two covariates cannot be told apart (Belsley, Kuh & Welsch 1980)."""
 BY_K_COLUMNS = [
@@ -44,9 +43,10 @@ class Findings:
     reasons: dict[str, str]
 
 
-def find(results: Results, condition: str, margin: float = EQUIVALENCE_MARGIN) -> Findings:
+def find(results: Results, condition: str) -> Findings:
     """The findings of one condition from all its usable runs."""
     _, grid = results.of(condition, GRID)
+    margin = equivalence_margin(results, condition)
     _, alone = results.of(condition, BASELINE)
     pairs = with_k1(results, condition, GRID)
     matched = matched_by_run(pairs)
@@ -65,12 +65,12 @@ def find(results: Results, condition: str, margin: float = EQUIVALENCE_MARGIN) -
         num_runs=rows["run_id"].nunique(),
         matched=matched,
         by_k=matched_by_k(pairs, matched, averaged_positions(results, condition)),
-        slope=attempt("slope", lambda: statistics.slope(rows)),
+        slope=attempt("slope", lambda: inference.slope(rows)),
         permutation_p=attempt("permutation", lambda: _permutation(rows)),
-        trend_p=attempt("trend", lambda: statistics.trend_p_value(_by_seed(matched))),
+        trend_p=attempt("trend", lambda: inference.trend_p_value(_by_seed(matched))),
         contrasts=_contrasts(pairs),
         control=attempt("control", lambda: control_equivalence(results, condition, margin)),
-        outliers=statistics.outlier_runs(rows) if rows["run_id"].nunique() > 3 else [],
+        outliers=inference.outlier_runs(rows) if rows["run_id"].nunique() > 3 else [],
         exposure=exposure(results, condition),
         reasons=reasons,
     )
@@ -81,7 +81,7 @@ def matched_by_k(pairs: pd.DataFrame, matched: pd.DataFrame, positions: int) -> 
     rows = []
     for k, runs in measured_by_k(pairs).items():
         dxe = mean_over_runs_and_papers(runs)
-        bootstrap_low, bootstrap_high = statistics.hierarchical_bootstrap(runs)
+        bootstrap_low, bootstrap_high = inference.hierarchical_bootstrap(runs)
         own = matched[(matched["k"] == k) & matched["dxe"].notna()]
         excess = mean_over_runs((own["dxe"] - own["bayes_dxe"]).to_numpy())
         has_exact = bool(np.isfinite(excess.value))
@@ -96,6 +96,15 @@ def matched_by_k(pairs: pd.DataFrame, matched: pd.DataFrame, positions: int) -> 
     return pd.DataFrame(rows, columns=BY_K_COLUMNS)
 
 
+def equivalence_margin(results: Results, condition: str) -> float:
+    """Nats per token: what theory allows at the largest K of the condition, ln K / T.
+
+    A control that moves by less cannot explain such an effect.
+    """
+    ks = results.runs_of(condition)["k"]
+    return float(np.log(ks.max())) / averaged_positions(results, condition)
+
+
 def control_equivalence(results: Results, condition: str, margin: float) -> Equivalence:
     """Whether shuffled labels leave XE where it was: TOST on the mean over K > 1, one number a seed.
 
@@ -106,7 +115,7 @@ def control_equivalence(results: Results, condition: str, margin: float) -> Equi
     per_seed = pairs.groupby(["seed", "k"])["dxe_same"].mean().groupby("seed").mean()
     if len(per_seed) < 2:
         raise ValueError(f"an equivalence test needs the shuffle control at 2 seeds or more; there are {len(per_seed)}")
-    return statistics.equivalence(per_seed.to_numpy(), margin)
+    return inference.equivalence(per_seed.to_numpy(), margin)
 
 
 def exposure(results: Results, condition: str) -> pd.DataFrame:
@@ -144,7 +153,7 @@ def _without(components: np.ndarray, values: np.ndarray) -> np.ndarray:
 def _permutation(rows: pd.DataFrame) -> float:
     if rows["run_id"].nunique() < 3 or rows["k"].nunique() < 2:
         raise ValueError("a permutation test needs 3 runs at 2 values of K")
-    return statistics.permutation_p_value(rows)
+    return inference.permutation_p_value(rows)
 
 
 def _by_seed(matched: pd.DataFrame) -> pd.DataFrame:
@@ -159,4 +168,4 @@ def _contrasts(pairs: pd.DataFrame) -> pd.DataFrame:
         name: [paper_differences(own) for _, own in rows.groupby("run_id")]
         for name, rows in largest.groupby("component")
     }
-    return statistics.component_contrasts(measured).assign(k=largest["k"].max() if len(largest) else None)
+    return inference.component_contrasts(measured).assign(k=largest["k"].max() if len(largest) else None)

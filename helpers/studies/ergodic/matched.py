@@ -4,9 +4,15 @@ It needs a run on each component alone; runs for which one is missing are counte
 of `contrasts.with_k1`.
 """
 
+import numpy as np
 import pandas as pd
 
+from helpers.analysis.conditions import Settings
 from helpers.analysis.estimates import Estimate, Measured, PaperMeans, mean_over_runs_and_papers
+from helpers.storage import Storage
+from helpers.studies.ergodic.contrasts import with_k1
+from helpers.studies.ergodic.results import load_results
+from helpers.studies.ergodic.roles import GRID
 
 
 def matched_by_run(pairs: pd.DataFrame) -> pd.DataFrame:
@@ -44,3 +50,28 @@ def paper_differences(rows: pd.DataFrame) -> Measured:
         row.component: PaperMeans(windows=row.paper_windows, values=row.paper_xe - row.paper_xe_k1)
         for row in rows.itertuples()
     }
+
+
+def seed_deviation(matched: pd.DataFrame) -> tuple[float, int]:
+    """The standard deviation of XE between seeds, and its degrees of freedom, from rows of `matched_by_run`.
+
+    The matched dXE of a run with K components holds its own noise and a K-th of that of each of K runs on one
+    component, so that its variance is 1 + 1 / K times that of a run's XE; pooled over K above 1. NaN and 0 where no K
+    has two matched runs.
+    """
+    groups = matched[(matched["k"] > 1) & matched["dxe"].notna()].groupby("k")["dxe"]
+    freedom = groups.count() - 1
+    if freedom.sum() == 0:
+        return float("nan"), 0
+    variance = groups.var(ddof=1) / (1 + 1 / groups.count().index)
+    return float(np.sqrt((variance * freedom).sum() / freedom.sum())), int(freedom.sum())
+
+
+def measured_deviation(storage: Storage, settings: Settings) -> tuple[float, int, int]:
+    """`seed_deviation` of the results that share these settings, and the number of matched runs that it rests on."""
+    results = load_results(storage)
+    for name, own in results.settings.items():
+        if own == settings:
+            matched = matched_by_run(with_k1(results, name, GRID))
+            return *seed_deviation(matched), int((matched["dxe"].notna() & (matched["k"] > 1)).sum())
+    return float("nan"), 0, 0

@@ -1,16 +1,13 @@
-"""What a grid over K could see, before it runs: the smallest slope on log2 K that its runs detect."""
+"""What stands under a plan over K: whether its runs can be compared, and what slope on log2 K they detect."""
 
+import math
 from collections.abc import Sequence
 
-import numpy as np
-
-from helpers.analysis.conditions import Condition, condition_names, condition_of
-from helpers.analysis.power import seed_deviation, smallest_detectable_slope
-from helpers.analysis.results import GRID, Results, load_results
+from helpers.analysis.conditions import condition_names, shared_settings
+from helpers.analysis.power import smallest_detectable
 from helpers.config import RunConfig
 from helpers.storage import Storage
-from helpers.studies.ergodic.contrasts import with_k1
-from helpers.studies.ergodic.matched import matched_by_run
+from helpers.studies.ergodic.roles import VARIED
 
 ASSUMED_DEVIATION = 0.01
 """Nats per token. Final losses of public language models, which are larger, differ by 0.001 to 0.026 between seeds."""
@@ -22,25 +19,31 @@ _LEAST_FREEDOM = 4
 """Degrees of freedom that a measured deviation needs: with fewer it may be a third of the true one."""
 
 
-def power_text(configs: Sequence[RunConfig], storage: Storage, deviation: float | None = None) -> str:
+def plan_note(
+    runs: Sequence[RunConfig], storage: Storage, *, measure: bool, seed_deviation: float | None = None
+) -> str:
     """A line for each condition with more than one K, the runs with shuffled labels aside; empty where there is none.
 
-    `deviation` is the standard deviation of XE between seeds, in nats per token; None: as the results of the same
-    condition in the storage have it, or ASSUMED_DEVIATION. ValueError unless it is above 0.
+    `seed_deviation` is the standard deviation of XE between seeds, in nats per token. None: with `measure` as the
+    results of the same condition in the storage have it, else ASSUMED_DEVIATION. ValueError unless it is above 0, or if
+    the runs of a condition would not train on equally many tokens.
     """
-    if deviation is not None and not 0 < deviation < float("inf"):
-        raise ValueError(f"seed deviation = {deviation!r} is not possible; use nats per token above 0, such as 0.01")
-    runs = [config for config in configs if not config.data.shuffle_labels]
-    conditions = [condition_of(config) for config in runs]
+    if seed_deviation is not None and not 0 < seed_deviation < math.inf:
+        raise ValueError(
+            f"seed deviation = {seed_deviation!r} is not possible; use nats per token above 0, such as 0.01"
+        )
+    runs = [config for config in runs if not config.data.shuffle_labels]
+    conditions = [shared_settings(config, VARIED) for config in runs]
     by_name: dict[str, list[RunConfig]] = {}
     for name, config in zip(condition_names(conditions), runs, strict=True):
         by_name.setdefault(name, []).append(config)
     over_k = {name: own for name, own in by_name.items() if len({config.k for config in own}) > 1}
+    for own in over_k.values():
+        _require_equal_tokens(own[0])
     if not over_k:
         return ""
-    results = load_results(storage, runs[0].study)
-    lines = [f"  {name}: {_least(own, results, deviation)}" for name, own in over_k.items()]
-    bound = np.log(2) / (runs[0].data.window_tokens - 1)
+    lines = [f"  {name}: {_least(own, storage, measure, seed_deviation)}" for name, own in over_k.items()]
+    bound = math.log(2) / (runs[0].data.window_tokens - 1)
     head = [
         "smallest slope on log2 K that a test at 5 % detects with 80 % power, in nats per token a doubling of K",
         f"(an ideal learner's is at most {bound:.4f}):",
@@ -48,20 +51,43 @@ def power_text(configs: Sequence[RunConfig], storage: Storage, deviation: float 
     return "\n".join([*head, *lines, *([_ASSUMPTION] if any(line.endswith("assumed)") for line in lines) else [])])
 
 
-def _least(runs: list[RunConfig], results: Results, deviation: float | None) -> str:
-    used, origin = (deviation, "as given") if deviation else _deviation(condition_of(runs[0]), results)
-    least = smallest_detectable_slope(np.array([config.k for config in runs]), used)
-    shown = f"{least:.4f}" if np.isfinite(least) else "none, too few runs"
+def smallest_detectable_slope(ks: Sequence[int], seed_deviation: float) -> float:
+    """The smallest detectable slope (nats a doubling of K) of runs at `ks`, those on one component included.
+
+    `seed_deviation` is the standard deviation of XE between seeds. It is taken as common to the components of a run,
+    whose levels are then known from runs that share them: what is left is least squares of one number a run. The noise
+    of evaluation papers is not known before there are runs, and is left out. Infinite for fewer than three runs, or a
+    single K.
+    """
+    log2_k = [math.log2(k) for k in ks]
+    mean = sum(log2_k) / len(log2_k)
+    spread = sum((value - mean) ** 2 for value in log2_k)
+    return smallest_detectable(seed_deviation / math.sqrt(spread), len(log2_k) - 2) if spread else math.inf
+
+
+def _require_equal_tokens(config: RunConfig) -> None:
+    """ValueError if a run's tokens depend on K, so that K could not be told from the length of training."""
+    if config.train.epochs is not None and config.data.allocation == "full":
+        raise ValueError(
+            f"train.epochs = {config.train.epochs:g} counts passes over a train set that grows with K under "
+            "data.allocation=full, so that the runs of this grid would consume unequal tokens; use train.steps or "
+            "train.tokens, or data.allocation=constant_unique"
+        )
+
+
+def _least(runs: list[RunConfig], storage: Storage, measure: bool, deviation: float | None) -> str:
+    used, origin = (deviation, "as given") if deviation else _deviation(runs[0], storage, measure)
+    least = smallest_detectable_slope([config.k for config in runs], used)
+    shown = f"{least:.4f}" if math.isfinite(least) else "none, too few runs"
     return f"{shown} ({len(runs)} runs; standard deviation of XE between seeds {used:.4f}, {origin})"
 
 
-def _deviation(condition: Condition, results: Results) -> tuple[float, str]:
+def _deviation(config: RunConfig, storage: Storage, measure: bool) -> tuple[float, str]:
     """The deviation to reckon with, and where it comes from."""
-    for name, settings in results.settings.items():
-        if settings == condition:
-            matched = matched_by_run(with_k1(results, name, GRID))
-            measured, freedom = seed_deviation(matched)
-            if freedom >= _LEAST_FREEDOM:
-                num_runs = int((matched["dxe"].notna() & (matched["k"] > 1)).sum())
-                return measured, f"measured in {num_runs} matched runs"
+    if measure and storage.results().exists():
+        from helpers.studies.ergodic.matched import measured_deviation  # imports pandas
+
+        measured, freedom, num_runs = measured_deviation(storage, shared_settings(config, VARIED))
+        if freedom >= _LEAST_FREEDOM:
+            return measured, f"measured in {num_runs} matched runs"
     return ASSUMED_DEVIATION, "assumed"

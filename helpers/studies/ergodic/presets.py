@@ -1,16 +1,11 @@
-"""The main study: XE against the number K of ergodic components, training tokens held constant (seed document 000)."""
+"""The grids of the main study: K ergodic components at a constant number of training tokens (seed document 000)."""
 
-from pathlib import Path
+from helpers.config import ARXIV_SOURCE, DataConfig, EvalConfig, RunConfig, SyntheticConfig, TrainConfig
+from helpers.model_config import PythiaConfig
+from helpers.studies.ergodic.roles import Comparisons
+from helpers.studies.preset import Preset
 
-from helpers.config import ARXIV_SOURCE, DataConfig, EvalConfig, ModelConfig, RunConfig, SyntheticConfig, TrainConfig
-from helpers.grid.parameters import K_AND_SEED
-from helpers.storage import Storage
-from helpers.studies.ergodic.mixtures import Mixtures
-
-NOTEBOOK = "ergodic_scaling.ipynb"
-PARAMETERS = K_AND_SEED
-ANALYSIS = ("analysis.ipynb", {"STUDY": "ergodic"})
-
+NAME = "ergodic"
 KS = (1, 2, 4, 8, 11)
 
 _STEP_COUNT_NOTE = """\
@@ -26,80 +21,71 @@ of each. --set model.size=160m plans one size, and together with --set train.pea
 which is then another condition. 10,000 steps are 256 M tokens: 18 a parameter for 14m, 0.6 for 410m."""
 
 PRESETS = {
-    "smoke": Mixtures(
+    "smoke": Preset(
         description="seconds on a CPU: synthetic source, tiny model, a few steps; shows that the chain works",
         config=RunConfig(
+            study=NAME,
             data=DataConfig(synthetic=SyntheticConfig(papers_per_component=20, paper_tokens=400)),
-            model=ModelConfig(size="tiny", dropout=0.0),
+            model=PythiaConfig(size="tiny", dropout=0.0),
             train=TrainConfig(batch_size=16, steps=200, peak_lr=8e-3, warmup_steps=20),
             eval=EvalConfig(windows_per_component=32),
         ),
-        ks=KS,
-        seeds=(0,),
+        axes={"k": KS, "seed": (0,)},
     ),
-    "demo": Mixtures(
+    "demo": Preset(
         description="minutes on a CPU: synthetic source, tiny model; measured XE beside the exact Bayes value",
         config=RunConfig(
-            model=ModelConfig(size="tiny", dropout=0.0),
+            study=NAME,
+            model=PythiaConfig(size="tiny", dropout=0.0),
             train=TrainConfig(batch_size=32, steps=900, peak_lr=8e-3, warmup_steps=90),
             eval=EvalConfig(windows_per_component=512),
         ),
-        ks=KS,
-        seeds=(0, 1),
+        axes={"k": KS, "seed": (0, 1)},
     ),
-    "known": Mixtures(
+    "known": Preset(
         description="half an hour on a CPU core: the known answer, near the Bayes limit, three seeds and all baselines",
         config=RunConfig(
+            study=NAME,
             # Memoryless components of three symbols, which a tiny model learns to within 0.001 nats; more of them than
             # the largest K, so that the composition differs between seeds at every K.
             data=DataConfig(
                 synthetic=SyntheticConfig(num_components=13, num_states=1, num_symbols=3, papers_per_component=1000)
             ),
-            model=ModelConfig(size="tiny", dropout=0.0),
+            model=PythiaConfig(size="tiny", dropout=0.0),
             train=TrainConfig(
                 batch_size=32, steps=2000, peak_lr=1.6e-2, warmup_steps=200, min_lr_ratio=0.01, weight_decay=0.0
             ),
             eval=EvalConfig(windows_per_component=512),
         ),
-        ks=KS,
-        seeds=(0, 1, 2),
-        baselines=True,
+        axes={"k": KS, "seed": (0, 1, 2)},
+        companions=Comparisons(baselines=True),
     ),
-    "quick": Mixtures(
+    "quick": Preset(
         description="minutes on a Colab T4: 1,980 arXiv papers, Pythia-14M; the shape of the real experiment",
         config=RunConfig(
+            study=NAME,
             data=DataConfig(source=ARXIV_SOURCE, max_papers_per_component=60),
-            model=ModelConfig(size="14m"),
+            model=PythiaConfig(size="14m"),
             train=TrainConfig(steps=1_500, peak_lr=1e-3, warmup_steps=100),
         ),
-        ks=KS,
-        seeds=(0,),
+        axes={"k": KS, "seed": (0,)},
     ),
-    "paper": Mixtures(
+    "paper": Preset(
         description="days of A100: the whole experiment, Pythia-70M, three seeds, baselines and shuffle control",
-        config=RunConfig(data=DataConfig(source=ARXIV_SOURCE)),
-        ks=KS,
-        seeds=(0, 1, 2),
-        baselines=True,
-        shuffle_control=True,
+        config=RunConfig(study=NAME, data=DataConfig(source=ARXIV_SOURCE)),
+        axes={"k": KS, "seed": (0, 1, 2)},
+        companions=Comparisons(baselines=True, shuffle_control=True),
         note=_STEP_COUNT_NOTE,
     ),
-    "size": Mixtures(
+    "size": Preset(
         description="days of A100: model size as a factor beside K, Pythia-14M to 410M, three seeds, all baselines",
         config=RunConfig(
-            data=DataConfig(source=ARXIV_SOURCE), model=ModelConfig(size=SIZES[0]), train=TrainConfig(steps=10_000)
+            study=NAME,
+            data=DataConfig(source=ARXIV_SOURCE),
+            train=TrainConfig(steps=10_000),
         ),
-        ks=KS,
-        seeds=(0, 1, 2),
-        baselines=True,
-        sizes=SIZES,
+        axes={"model.size": SIZES, "k": KS, "seed": (0, 1, 2)},
+        companions=Comparisons(baselines=True),
         note=_SIZE_NOTE,
     ),
 }
-
-
-def analyse(storage: Storage) -> list[Path]:
-    """Write the study's tables, figures and report, and return their paths."""
-    from helpers.studies.ergodic.analyse import analyse as draw  # pandas and statsmodels: only once there are results
-
-    return draw(storage, "ergodic")

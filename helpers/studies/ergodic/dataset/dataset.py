@@ -1,6 +1,7 @@
-"""The dataset analysis: every table and figure about a token cache, and how often the runs of a study repeat it."""
+"""The dataset analysis: every table and figure about the papers of a token cache, and how often runs repeat them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +9,15 @@ import pandas as pd
 
 from helpers.analysis import latex, tables
 from helpers.analysis.figures import save_figure
-from helpers.analysis.results import Results
-from helpers.config import DataConfig
-from helpers.data.token_cache import SPLITS, TokenCache
-from helpers.storage import Storage, publish_text
+from helpers.config import SPLITS, DataConfig
+from helpers.data.token_cache import TokenCache, open_cache
+from helpers.storage import Storage, is_name, publish_text
 from helpers.studies.ergodic.dataset import figures as dataset_figures
 from helpers.studies.ergodic.dataset.frames import Dataset, describe_dataset, repetition_by_run
+from helpers.studies.ergodic.results import Results
+from helpers.studies.ergodic.tables import HEADINGS as RUN_HEADINGS
 
-HEADINGS = tables.HEADINGS | {
+HEADINGS = RUN_HEADINGS | {
     "component": "category",
     "rank": "rank",
     "five_largest": "among the five largest",
@@ -57,26 +59,67 @@ TITLES = {
 """The tables in the order of a report."""
 
 
-def analyse_dataset(
-    storage: Storage, cache: TokenCache, results: Results | None, window_tokens: int = DataConfig.window_tokens
-) -> list[Path]:
-    """Write the tables and figures about `cache` and, if there are runs, their repetition of it; returns the paths.
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What was written about the papers of one cache."""
 
-    Tables first, then figures; equal caches and results give equal files. Raises what `describe_dataset` does.
+    conditions: tuple[str, ...]
+    """Whose runs were trained on them."""
+    tables: dict[str, pd.DataFrame]
+    """Those of TITLES, in their order."""
+    figures: tuple[Path, ...]
+    paths: tuple[Path, ...]
+    """Every file that was written, tables first."""
+
+
+def describe_papers(storage: Storage, results: Results) -> list[Description]:
+    """Write tables and figures about the papers of each condition whose cache is in the storage, once for each cache.
+
+    Those of the first condition have the plain names; further ones append the name of their condition.
+    """
+    by_cache: dict[tuple[str, int], list[str]] = {}
+    for condition in results.conditions:
+        runs = results.runs_of(condition)
+        cache_id = results.run_lines[runs["run_id"].iloc[0]]["provenance"].get("cache_id")
+        if is_name(cache_id):
+            by_cache.setdefault((cache_id, int(runs["window_tokens"].iloc[0])), []).append(condition)
+    found = []
+    for (cache_id, window_tokens), conditions in by_cache.items():
+        if cache := open_cache(storage, cache_id):
+            suffix = results.file_suffix(conditions[0])
+            found.append(analyse_dataset(storage, cache, results, conditions, window_tokens, suffix))
+    return found
+
+
+def analyse_dataset(
+    storage: Storage, cache: TokenCache, results: Results | None = None, conditions: Sequence[str] = (),
+    window_tokens: int = DataConfig.window_tokens, suffix: str = "",
+) -> Description:  # fmt: skip
+    """Write the tables and figures about `cache` and, where there are runs on it, their repetition of its tokens.
+
+    Equal caches and results give equal files. Raises what `describe_dataset` does.
     """
     dataset = describe_dataset(storage, cache, window_tokens)
-    paths = save_dataset_tables(storage, dataset)
-    if results is not None and not results.runs.empty:
-        repetition = {condition: repetition_by_run(results, condition) for condition in results.conditions}
+    frames = dataset_tables(dataset)
+    paths = [path for name, (note, table) in frames.items() for path in _save_table(storage, name, suffix, note, table)]
+    contents = {name: table for name, (_, table) in frames.items()}
+    if results is not None and conditions:
+        repetition = {condition: repetition_by_run(results, condition) for condition in conditions}
         note = "How often a run saw each of its unique tokens: tokens trained on, over tokens in its papers."
-        paths += tables.save_table(storage, "dataset_repetition", TITLES["dataset_repetition"], repetition, note)
-    return paths + save_dataset_figures(storage, dataset)
+        name, title = f"dataset_repetition{suffix}", TITLES["dataset_repetition"]
+        paths += tables.save_table(storage, name, title, repetition, note, HEADINGS)
+        contents["dataset_repetition"] = pd.concat(
+            [table.assign(condition=condition) for condition, table in repetition.items()], ignore_index=True
+        )
+    figures = save_dataset_figures(storage, dataset, suffix)
+    pictures = tuple(path for path in figures if path.suffix == ".png")
+    return Description(conditions=tuple(conditions), tables=contents, figures=pictures, paths=(*paths, *figures))
 
 
-def save_dataset_tables(storage: Storage, dataset: Dataset) -> list[Path]:
-    """Each table of a cache as CSV, with all digits, and as Markdown and LaTeX."""
+def dataset_tables(dataset: Dataset) -> dict[str, tuple[str, pd.DataFrame]]:
+    """A note and the numbers of each table of a cache."""
     counts = dataset.counts
-    contents = {
+    return {
         "dataset_papers": (
             f"From {tables.escaped(dataset.origin)}: {counts['papers'].sum():,} papers with "
             f"{counts['tokens'].sum():,} tokens. Rank and the five largest are by train tokens.",
@@ -105,17 +148,6 @@ def save_dataset_tables(storage: Storage, dataset: Dataset) -> list[Path]:
             dataset.overlap.reset_index(names="component"),
         ),
     }
-    return [path for name, content in contents.items() for path in _save_table(storage, name, *content)]
-
-
-def saved_dataset_tables(storage: Storage) -> dict[str, pd.DataFrame]:
-    """Those of TITLES that lie in the storage, by name. A category may be named NA; counts with a gap are counts."""
-    paths = {name: storage.table(f"{name}.csv") for name in TITLES}
-    return {
-        name: pd.read_csv(path, keep_default_na=False, na_values=[""]).convert_dtypes()
-        for name, path in paths.items()
-        if path.is_file()
-    }
 
 
 def readable(name: str, table: pd.DataFrame) -> tuple[pd.DataFrame, Mapping[str, str]]:
@@ -133,7 +165,7 @@ def readable(name: str, table: pd.DataFrame) -> tuple[pd.DataFrame, Mapping[str,
     return numbered, HEADINGS | {"number": "number"} | {number: number for number in numbers}
 
 
-def save_dataset_figures(storage: Storage, dataset: Dataset) -> list[Path]:
+def save_dataset_figures(storage: Storage, dataset: Dataset, suffix: str = "") -> list[Path]:
     """`fig/dataset` and `fig/dataset_overlap`, as PNG and CSV."""
     lengths = dataset.lengths.drop(columns="papers")
     sizes = dataset.counts.merge(lengths, on="component", how="left").sort_values("rank")
@@ -145,12 +177,14 @@ def save_dataset_figures(storage: Storage, dataset: Dataset) -> list[Path]:
             overlap.reset_index(names="component"),
         ),
     }
-    return [path for name, content in drawn.items() for path in save_figure(storage, name, *content)]
+    return [path for name, content in drawn.items() for path in save_figure(storage, name + suffix, *content)]
 
 
-def _save_table(storage: Storage, name: str, note: str, table: pd.DataFrame) -> list[Path]:
+def _save_table(storage: Storage, name: str, suffix: str, note: str, table: pd.DataFrame) -> list[Path]:
+    """Each table of a cache as CSV, with all digits, and as Markdown and LaTeX."""
     shown, headings = readable(name, table)
     text = f"# {TITLES[name]}\n\n{note}\n\n{tables.markdown(shown, headings)}\n"
-    csv = publish_text(storage.table(f"{name}.csv"), table.to_csv(index=False, lineterminator="\n"))
-    tex = publish_text(storage.table(f"{name}.tex"), latex.booktabs(*tables.cells(shown, str, headings), TITLES[name]))
-    return [csv, publish_text(storage.table(f"{name}.md"), text), tex]
+    file = f"{name}{suffix}"
+    csv = publish_text(storage.table(f"{file}.csv"), table.to_csv(index=False, lineterminator="\n"))
+    tex = publish_text(storage.table(f"{file}.tex"), latex.booktabs(*tables.cells(shown, str, headings), TITLES[name]))
+    return [csv, publish_text(storage.table(f"{file}.md"), text), tex]

@@ -12,7 +12,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from helpers.analysis.figures import BOUND, MEASURED, MUTED, STYLE, titled_figure
-from helpers.data.token_cache import SPLITS
+from helpers.config import SPLITS
 
 _SHADES = dict(zip(SPLITS, (1.0, 0.6, 0.32), strict=True))
 _LABEL_CHARS = 24

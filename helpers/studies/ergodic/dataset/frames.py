@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from helpers.analysis.results import Results
 from helpers.config import DataConfig
 from helpers.counter_rng import Stream, permutation
-from helpers.data.token_cache import PaperIndex, TokenCache, flat_tokens
+from helpers.data.flat_tokens import flat_tokens
+from helpers.data.paper_index import PaperIndex
+from helpers.data.token_cache import TokenCache
 from helpers.storage import Storage
 from helpers.studies.ergodic.dataset.unigrams import (
     count_tokens,
@@ -21,6 +22,7 @@ from helpers.studies.ergodic.dataset.unigrams import (
     jensen_shannon,
     pairwise_jensen_shannon,
 )
+from helpers.studies.ergodic.results import Results
 
 NUM_LARGEST = 5
 DROP_REASONS = ("ambiguous_label", "held_out", "duplicate")

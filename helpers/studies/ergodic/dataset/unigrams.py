@@ -13,7 +13,7 @@ K components, N papers, V vocabulary.
 import numpy as np
 from scipy.special import entr
 
-from helpers.data.token_cache import FlatTokens
+from helpers.data.flat_tokens import FlatTokens
 
 _PART_TOKENS = 2**22
 

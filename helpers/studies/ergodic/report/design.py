@@ -4,14 +4,16 @@ seen, and which code and machine made each number."""
 import numpy as np
 import pandas as pd
 
-from helpers.analysis import tables
-from helpers.analysis.power import seed_deviation, smallest_detectable
-from helpers.analysis.report_blocks import Block, Heading, Points, Section, Table, Text
-from helpers.analysis.results import BASELINE, CONTROL, GRID, Results
-from helpers.studies.ergodic.condition import Science
+from helpers.analysis.power import smallest_detectable
+from helpers.analysis.report_blocks import Block, Heading, Points, Section, Text
+from helpers.studies.ergodic import tables
+from helpers.studies.ergodic.condition import Condition
 from helpers.studies.ergodic.contrasts import averaged_positions, by_seed
 from helpers.studies.ergodic.findings import Findings
+from helpers.studies.ergodic.matched import seed_deviation
 from helpers.studies.ergodic.report import words
+from helpers.studies.ergodic.results import Results
+from helpers.studies.ergodic.roles import BASELINE, CONTROL, GRID
 
 
 def design(results: Results) -> Section:
@@ -20,7 +22,7 @@ def design(results: Results) -> Section:
             "A condition is everything that the runs of one grid share. Its grid varies K and the seed; baselines are "
             "trained on one named component each, and the control has the papers' labels shuffled."
         ),
-        Table(
+        tables.report_table(
             pd.DataFrame([_design_row(results, name) for name in results.conditions]),
             "Conditions and their runs; of the runs on one component, the grid's own K = 1 counts too",
         ),
@@ -29,7 +31,7 @@ def design(results: Results) -> Section:
         gone, alone = tables.missing(results, condition), missing_baselines(results, condition)
         blocks += [Heading(condition), Points([_cells_sentence(results, condition, gone), _baselines_sentence(alone)])]
         if len(alone):
-            blocks.append(Table(_by_seed_list(alone), "Components without a run on them alone, by seed"))
+            blocks.append(tables.report_table(_by_seed_list(alone), "Components without a run on them alone, by seed"))
     return Section("Design", blocks)
 
 
@@ -88,21 +90,21 @@ def _baselines_sentence(alone: pd.DataFrame) -> str:
     )
 
 
-def limits(results: Results, sciences: list[Science]) -> Section:
+def limits(results: Results, conditions: list[Condition]) -> Section:
     blocks: list[Block] = []
-    for science in sciences:
-        runs, _ = results.of(science.condition, GRID)
+    for own in conditions:
+        runs, _ = results.of(own.name, GRID)
         singles = [str(k) for k, group in runs.groupby("k") if group["seed"].nunique() == 1]
-        positions = averaged_positions(results, science.condition)
-        sentences = [_power_sentence(science.findings, positions), _seeds_sentence(science.findings)]
+        positions = averaged_positions(results, own.name)
+        sentences = [_power_sentence(own.findings, positions), _seeds_sentence(own.findings)]
         if singles:
             sentences.append(f"One seed only at K = {', '.join(singles)}: no statement about the spread of runs there.")
-        gone, alone = tables.missing(results, science.condition), missing_baselines(results, science.condition)
+        gone, alone = tables.missing(results, own.name), missing_baselines(results, own.name)
         sentences.append(f"Missing: {len(gone)} cells of the grid, {words.runs(len(alone))} on one component.")
         if set(runs["order"]) - {"rotate"}:
             sentences.append("Every seed has the same components at a K, so K is confounded with their composition.")
-        sentences += [f"Not computed: {name} ({reason})." for name, reason in science.findings.reasons.items()]
-        blocks += [Heading(science.condition), Points(sentences)]
+        sentences += [f"Not computed: {name} ({reason})." for name, reason in own.findings.reasons.items()]
+        blocks += [Heading(own.name), Points(sentences)]
     text = (
         "Whatever holds here holds for these components, this size and this length of training. Active components are "
         "nested in K; a few seeds sample a few of their orders."
@@ -133,13 +135,13 @@ def _seeds_sentence(findings: Findings) -> str:
     )
 
 
-def provenance(results: Results, sciences: list[Science]) -> Section:
+def provenance(results: Results, conditions: list[Condition]) -> Section:
     left_out = list(results.left_out) or ["No file was left out."]
-    reasons = [f"{s.condition}: {name}: {why}" for s in sciences for name, why in s.findings.reasons.items()]
+    reasons = [f"{s.name}: {name}: {why}" for s in conditions for name, why in s.findings.reasons.items()]
     blocks: list[Block] = [
         Text("Every run whose result is counted above, with the code, device and precision that made it."),
-        Table(_run_table(results), "Runs"),
-        Table(_package_table(results), "Versions"),
+        tables.report_table(_run_table(results), "Runs"),
+        tables.report_table(_package_table(results), "Versions"),
         Heading("Files that are not counted"),
         Points(left_out),
         Heading("Statistics that were not computed"),

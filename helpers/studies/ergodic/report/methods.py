@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.analysis.report_blocks import Block, Code, Heading, Points, Section, Table, Text
+from helpers.analysis.report_blocks import Block, Code, Heading, Points, Section, Text
+from helpers.studies.ergodic import tables
 
-COVERAGE = Path(__file__).parents[4] / "benchmarks" / "coverage.json"
+COVERAGE = Path(__file__).with_name("coverage.json")
+"""What `python -m benchmarks.coverage` measured."""
 _COVERAGE_COMMAND = "python -m benchmarks.coverage --grids 400"
 _METHODS = (
     "Unit. The run is the experimental unit: windows, tokens and checkpoints are never counted as runs. Evaluation "
@@ -49,7 +51,7 @@ def _coverage() -> list[Block]:
     measured = json.loads(COVERAGE.read_text(encoding="utf-8"))
     text = f"On {measured['grids']} simulated grids with a known truth, through the result files and all of the above:"
     rates = pd.DataFrame(_flat(measured), columns=["measured", "rate"])
-    return [Text(text), Table(rates, "Rates over simulated grids"), Code(measured["command"])]
+    return [Text(text), tables.report_table(rates, "Rates over simulated grids"), Code(measured["command"])]
 
 
 def _flat(measured: dict[str, object], prefix: str = "") -> list[tuple[str, float]]:

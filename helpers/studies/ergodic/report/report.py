@@ -4,12 +4,12 @@ Every number comes from a frame that is also a table or the CSV of a figure, and
 interval (`report_words`). Missing runs, missing baselines and statistics that could not be computed are named.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from helpers.analysis import tables
 from helpers.analysis.report_blocks import (
     Block,
     Heading,
@@ -21,15 +21,16 @@ from helpers.analysis.report_blocks import (
     to_html,
     to_markdown,
 )
-from helpers.analysis.results import Results
 from helpers.storage import Storage, publish_text
-from helpers.studies.ergodic.condition import Science, figure_suffix
-from helpers.studies.ergodic.dataset.dataset import TITLES, readable, saved_dataset_tables
+from helpers.studies.ergodic import tables
+from helpers.studies.ergodic.condition import Condition
+from helpers.studies.ergodic.dataset.dataset import TITLES, Description, readable
 from helpers.studies.ergodic.decomposition import PARTS
 from helpers.studies.ergodic.findings import CONDITION_LIMIT, Findings
 from helpers.studies.ergodic.report import words
 from helpers.studies.ergodic.report.design import design, limits, none, provenance
 from helpers.studies.ergodic.report.methods import methods
+from helpers.studies.ergodic.results import Results
 
 _DATASET_ROWS = 60
 _XE_COLUMNS = [
@@ -52,9 +53,11 @@ _RESULT_FIGURES = {
 }
 
 
-def save_report(storage: Storage, results: Results, sciences: list[Science]) -> list[Path]:
+def save_report(
+    storage: Storage, results: Results, conditions: list[Condition], described: list[Description]
+) -> list[Path]:
     """Publish `report.html` and `report.md` in the storage root; the figures that it embeds lie in `fig/` by now."""
-    title = f"XE against the number of ergodic components: study {results.study}"
+    title = "XE against the number of ergodic components"
     lead = (
         f"{words.runs(len(results.runs))} in {len(results.conditions)} "
         f"condition{'s' if len(results.conditions) > 1 else ''}; written by the analysis from the result files alone."
@@ -62,12 +65,12 @@ def save_report(storage: Storage, results: Results, sciences: list[Science]) -> 
     sections = [
         _question(),
         design(results),
-        data(storage),
-        _results(storage, results, sciences),
-        _controls(results, sciences),
-        limits(results, sciences),
+        data(described),
+        _results(storage, results, conditions),
+        _controls(results, conditions),
+        limits(results, conditions),
         methods(),
-        provenance(results, sciences),
+        provenance(results, conditions),
     ]
     return [
         publish_text(storage.root / "report.html", to_html(title, lead, sections)),
@@ -86,52 +89,59 @@ def _question() -> Section:
     return Section("Question", [Text(text)])
 
 
-def data(storage: Storage) -> Section:
-    """What the dataset analysis left in the storage."""
-    found, figures = saved_dataset_tables(storage), sorted((storage.root / "fig").glob("dataset*.png"))
-    if not found and not figures:
-        return Section("Data", [Text("No analysis of the data set lies in this storage.")])
-    blocks: list[Block] = [Picture(path.read_bytes(), path.name, path.stem.replace("_", " ")) for path in figures]
-    for name, table in found.items():
-        rows = f", {_DATASET_ROWS} of {len(table)} rows" if len(table) > _DATASET_ROWS else ""
-        shown, headings = readable(name, table)
-        blocks.append(Table(shown.head(_DATASET_ROWS), f"{TITLES[name]} (tables/{name}.csv{rows})", headings))
+def data(described: Sequence[Description]) -> Section:
+    """What the dataset analysis found, once for each set of papers."""
+    if not described:
+        return Section("Data", [Text("The papers of these runs are not in this storage, so they are not described.")])
+    blocks: list[Block] = []
+    for description in described:
+        if description.conditions:
+            blocks.append(Heading(f"Papers of {'; '.join(description.conditions)}"))
+        blocks += [Picture(path.read_bytes(), path.name, path.stem.replace("_", " ")) for path in description.figures]
+        for name, frame in description.tables.items():
+            rows = f", {_DATASET_ROWS} of {len(frame)} rows" if len(frame) > _DATASET_ROWS else ""
+            shown, headings = readable(name, frame)
+            blocks.append(Table(shown.head(_DATASET_ROWS), f"{TITLES[name]} (tables/{name}.csv{rows})", headings))
     return Section("Data", blocks)
 
 
-def _results(storage: Storage, results: Results, sciences: list[Science]) -> Section:
+def _results(storage: Storage, results: Results, conditions: list[Condition]) -> Section:
     blocks: list[Block] = []
-    for science in sciences:
-        table_1 = tables.table_1(results, science.condition)
+    for own in conditions:
+        table_1 = tables.table_1(results, own.name)
         plain = words.plain_sentence(table_1)
-        blocks += [Heading(science.condition), *_result_words(science.findings, plain), *_area_words(science)]
-        suffix = figure_suffix(results, science.condition)
-        pictures = {name: storage.figure(f"{name}{suffix}.png") for name in _RESULT_FIGURES if _has(science, name)}
+        blocks += [Heading(own.name), *_result_words(own.findings, plain), *_area_words(own)]
+        suffix = results.file_suffix(own.name)
+        pictures = {name: storage.figure(f"{name}{suffix}.png") for name in _RESULT_FIGURES if _has(own, name)}
         blocks += [Picture(path.read_bytes(), path.name, _RESULT_FIGURES[name]) for name, path in pictures.items()]
         blocks += [
-            Table(table_1[_XE_COLUMNS], "XE for each K: mean ± sample standard deviation over seeds"),
-            Table(table_1[_DXE_COLUMNS], "ΔXE for each K, plain and over the components that have a run alone"),
-            Table(
-                science.findings.by_k,
+            tables.report_table(table_1[_XE_COLUMNS], "XE for each K: mean ± sample standard deviation over seeds"),
+            tables.report_table(
+                table_1[_DXE_COLUMNS], "ΔXE for each K, plain and over the components that have a run alone"
+            ),
+            tables.report_table(
+                own.findings.by_k,
                 "Matched ΔXE for each K with 95 % intervals, over runs and papers and by the bootstrap; its excess "
                 "over the exact value on the same windows with t intervals over runs",
             ),
-            Table(science.areas.drop(columns="reason"), "Area under matched ΔXE (nats a window)"),
-            Table(parts_table(science.decomposition), "Parts of matched ΔXE [95 % interval] (seeds)", _PART_HEADINGS),
-            *_reasons(science.decomposition),
-            Table(science.findings.contrasts, "ΔXE of each component at the largest K, p adjusted for their number"),
-            Table(science.findings.exposure, "XE on log2 K alone, and beside log2 repetition"),
+            tables.report_table(own.areas.drop(columns="reason"), "Area under matched ΔXE (nats a window)"),
+            Table(parts_table(own.decomposition), "Parts of matched ΔXE [95 % interval] (seeds)", _PART_HEADINGS),
+            *_reasons(own.decomposition),
+            tables.report_table(
+                own.findings.contrasts, "ΔXE of each component at the largest K, p adjusted for their number"
+            ),
+            tables.report_table(own.findings.exposure, "XE on log2 K alone, and beside log2 repetition"),
         ]
-        if len(science.sizes):
-            blocks.append(Table(science.sizes, "XE by model size and K"))
+        if len(own.sizes):
+            blocks.append(tables.report_table(own.sizes, "XE by model size and K"))
     return Section("Results", blocks)
 
 
-def _has(science: Science, name: str) -> bool:
+def _has(own: Condition, name: str) -> bool:
     """Whether the runs suffice for a figure, by the rule that drew it."""
     frames = {
-        "matched": science.findings.by_k, "in_context": science.in_context, "components": science.findings.contrasts,
-        "decomposition": science.decomposition["value"].dropna(), "size": science.sizes,
+        "matched": own.findings.by_k, "in_context": own.in_context, "components": own.findings.contrasts,
+        "decomposition": own.decomposition["value"].dropna(), "size": own.sizes,
     }  # fmt: skip
     return name not in frames or len(frames[name]) > 0
 
@@ -186,9 +196,9 @@ def _covariate_warning(findings: Findings) -> list[Block]:
     ]
 
 
-def _area_words(science: Science) -> list[Block]:
+def _area_words(own: Condition) -> list[Block]:
     sentences = []
-    for row in science.areas.to_dict("records"):
+    for row in own.areas.to_dict("records"):
         start = f"K = {row['k']}: "
         if np.isnan(row["identified_at"]):
             sentences.append(f"{start}no identification length ({row['identified_by']} curve): {row['reason']}.")
@@ -200,15 +210,15 @@ def _area_words(science: Science) -> list[Block]:
     return [Points(sentences)] if sentences else []
 
 
-def _controls(results: Results, sciences: list[Science]) -> Section:
+def _controls(results: Results, conditions: list[Condition]) -> Section:
     blocks: list[Block] = []
-    for science in sciences:
-        findings = science.findings
+    for own in conditions:
+        findings = own.findings
         shuffled = words.control_sentence(findings.control) if findings.control else none(findings, "control", "TOST")
         known = words.known_answer_sentences(findings.by_k)
-        blocks += [Heading(science.condition), Points([f"Shuffled labels. {shuffled}", *known])]
+        blocks += [Heading(own.name), Points([f"Shuffled labels. {shuffled}", *known])]
         if findings.by_k["bayes_dxe"].notna().any():
             columns = ["k", "num_runs", "dxe", "low", "high", "bayes_dxe", "excess", "excess_low", "excess_high"]
-            blocks.append(Table(findings.by_k[columns], "Measured and exact matched ΔXE"))
-        blocks.append(Table(tables.control(results, science.condition), "The runs with shuffled labels"))
+            blocks.append(tables.report_table(findings.by_k[columns], "Measured and exact matched ΔXE"))
+        blocks.append(tables.report_table(tables.control(results, own.name), "The runs with shuffled labels"))
     return Section("Controls", blocks)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from datasets import ClassLabel, Dataset, Features, IterableDataset, Value
 
-from helpers.data.token_cache import SPLITS
+from helpers.config import SPLITS
 
 _COLUMNS = ("text", "label")
 
@@ -71,6 +71,13 @@ class PaperSplit:
         if self.legal_labels and label not in self.legal_labels:
             raise ValueError(f"{where} is unknown; the labels here are {', '.join(self.legal_labels)}")
         return label
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSource:
+    origin: str
+    """Where the papers came from, in words; no folder of this machine."""
+    splits: dict[str, PaperSplit] = field(repr=False)
 
 
 def paper_splits(
@@ -166,3 +173,10 @@ def _walk(rows: Dataset | IterableDataset, limit: int, num_labels: int | None) -
             yield {column: row[column] for column in _COLUMNS}
             if sum(count == limit for count in taken.values()) == num_labels:
                 return
+
+
+def first_cause(error: BaseException) -> str:
+    """The first line of what went wrong first: `datasets` wraps the cause in words that name nothing."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

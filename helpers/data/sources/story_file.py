@@ -1,9 +1,8 @@
-"""Sources of short stories: TinyStories on the Hub (Eldan & Li 2023, arXiv:2305.07759), or a text file in its form.
+"""A text file of short stories in the form of TinyStories: <|endoftext|> between them, and no splits of its own.
 
-A text file holds the stories with <|endoftext|> between them and has no splits of its own: a story belongs to test
-when the SHA-256 of its text says so, one in twenty. So every machine holds out the same stories, whatever stands
-before them in the file, and equal stories are always on the same side. Text behind the last separator is a story
-like the others: whether it was cut there, the file does not tell.
+A story belongs to test when the SHA-256 of its text says so, one in twenty. So every machine holds out the same
+stories, whatever stands before them in the file, and equal stories are always on the same side. Text behind the last
+separator is a story like the others: whether it was cut there, the file does not tell.
 """
 
 import hashlib
@@ -11,12 +10,15 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from helpers.data.sources import files as local_files
+from helpers.config import DataConfig
+from helpers.data.file_content import content_sha256, require_utf8
+from helpers.data.sources.source import Load, Report, Source
 
-TINYSTORIES_SOURCE = "tinystories"
-HUB_REPOSITORY, HUB_REVISION = "roneneldan/TinyStories", "f54c09fd23315a6f9c86f9dc80f725de7d8f9c64"
+if TYPE_CHECKING:
+    from helpers.data.papers import TextSource
+
 SEPARATOR = "<|endoftext|>"
 HELD_OUT_ONE_IN = 20
 FILE_SPLITS = ("train", "test")
@@ -24,22 +26,16 @@ FILE_SPLITS = ("train", "test")
 _CHUNK_CHARS = 2**20
 
 
-def is_stories(source: str) -> bool:
-    """Whether `source` gives stories, which are shorter than a window, rather than papers: told by its name alone."""
-    return source == TINYSTORIES_SOURCE or source.endswith(".txt")
+def read(data: DataConfig, cache_folder: Path, report: Report, load: Load) -> "TextSource":
+    """The stories of a text file, split by `is_held_out`; ValueError for a file that cannot be read as stories."""
+    from helpers.data.papers import TextSource, story_splits
 
-
-def story_component(source: str) -> str:
-    """The one component of a source of stories: `tinystories`, or the text file's name without .txt."""
-    return Path(source).stem
-
-
-def story_identity(source: str) -> dict[str, Any]:
-    """What names the stories of `source` in a cache_id; ValueError for a file that does not exist."""
-    if source == TINYSTORIES_SOURCE:
-        return {"hub": HUB_REPOSITORY, "revision": HUB_REVISION}
-    path = story_file(source)
-    return {"component": story_component(source), "files": local_files.content_sha256({"stories": [path]})}
+    path = story_file(data.source)
+    require_stories(path)
+    rows = {split: FileStories(path=path, split=split) for split in FILE_SPLITS}
+    (component,) = _component_names(data)
+    splits = story_splits(rows, component=component, cache_folder=cache_folder, limit=data.max_papers_per_component)
+    return TextSource(origin=f"local file {path.name}", splits=splits)
 
 
 def story_file(source: str) -> Path:
@@ -52,7 +48,7 @@ def story_file(source: str) -> Path:
 
 def require_stories(path: Path) -> None:
     """Raises ValueError for a file that is empty, not UTF-8, without a separator, or without a story for a split."""
-    local_files.require_utf8({"stories": [path]})
+    require_utf8([path])
     with open(path, "rb") as lines:
         if not any(SEPARATOR.encode() in line for line in lines):
             what = f"has no {SEPARATOR}" if path.stat().st_size else "is empty"
@@ -94,3 +90,16 @@ def _pieces(path: Path) -> Iterator[str]:
             yield from whole
     if rest.strip():
         yield rest
+
+
+def _component_names(data: DataConfig) -> tuple[str, ...]:
+    """The file's name without .txt."""
+    return (Path(data.source).stem,)
+
+
+def _identity(data: DataConfig) -> dict[str, Any]:
+    (component,) = _component_names(data)
+    return {"component": component, "files": content_sha256({"stories": [story_file(data.source)]})}
+
+
+SOURCE = Source(word="local", identity=_identity, component_names=_component_names, read=read, packs=True)

@@ -1,4 +1,4 @@
-"""What a run computes on: device, precision, and how many windows at once."""
+"""What a run computes with: an Accelerator, and how many windows at once."""
 
 import psutil
 import torch
@@ -12,28 +12,6 @@ from helpers.storage import Storage
 
 CPU_MICRO_BATCH = 32  # windows; larger ones leave the caches of a CPU and are no faster
 _MEMORY_SHARE = 0.9  # of the card; the rest is for fragmentation and what else lives there
-
-
-def choose_device(config: RunConfig) -> torch.device:
-    wanted = config.execution.device
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ValueError("execution.device = 'cuda', but torch sees no GPU; use execution.device=auto or cpu")
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def choose_precision(config: RunConfig, device: torch.device) -> tuple[str, str | None]:
-    """The precision to train in, and why it is not the configured one (None if it is).
-
-    ValueError for bf16 on a card that only emulates it (`torch.cuda.is_bf16_supported` counts emulation).
-    """
-    wanted = config.train.precision
-    if device.type == "cpu":
-        reason = f"train.precision = {wanted} is for GPUs: this CPU trains in fp32"
-        return "fp32", reason if wanted != "fp32" else None
-    if wanted == "bf16" and torch.cuda.get_device_capability(device) < (8, 0):
-        name = torch.cuda.get_device_name(device)
-        raise ValueError(f"train.precision = 'bf16', but {name} computes bf16 only by emulation; use fp16 or fp32")
-    return wanted, None
 
 
 def make_accelerator(config: RunConfig, storage: Storage, device: torch.device, precision: str) -> Accelerator:

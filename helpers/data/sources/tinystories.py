@@ -1,0 +1,49 @@
+"""TinyStories on the Hugging Face Hub (Eldan & Li 2023, arXiv:2305.07759): one component of short stories."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from helpers.config import TINYSTORIES_SOURCE, DataConfig
+from helpers.data.sources.source import Load, Report, Source
+
+if TYPE_CHECKING:
+    from helpers.data.papers import TextSource
+
+HUB_REPOSITORY, HUB_REVISION = "roneneldan/TinyStories", "f54c09fd23315a6f9c86f9dc80f725de7d8f9c64"
+
+
+def read(data: DataConfig, cache_folder: Path, report: Report, load: Load) -> "TextSource":
+    """The stories with the Hub's validation split as `test`, on which runs are evaluated; RuntimeError without it."""
+    from helpers.data.papers import TextSource, first_cause, story_splits
+
+    limit = data.max_papers_per_component
+    try:
+        loaded = load(
+            path=HUB_REPOSITORY, revision=HUB_REVISION, cache_dir=str(cache_folder), streaming=limit is not None
+        )
+        splits = story_splits(
+            {"train": loaded["train"], "test": loaded["validation"]},
+            component=TINYSTORIES_SOURCE,
+            cache_folder=cache_folder,
+            limit=limit,
+        )
+    except Exception as error:  # a loader fails in its own ways: network, schema, a full disk
+        raise RuntimeError(
+            f"{HUB_REPOSITORY} could not be read from the Hub ({type(error).__name__}: {first_cause(error)}). "
+            "Check the network and run again, or go on without the Hub: --source FILE.txt reads your own stories, "
+            "with <|endoftext|> between them"
+        ) from error
+    return TextSource(origin=f"{HUB_REPOSITORY}@{HUB_REVISION[:7]}", splits=splits)
+
+
+def _identity(data: DataConfig) -> dict[str, Any]:
+    return {"hub": HUB_REPOSITORY, "revision": HUB_REVISION}
+
+
+SOURCE = Source(
+    word=TINYSTORIES_SOURCE,
+    identity=_identity,
+    component_names=lambda data: (TINYSTORIES_SOURCE,),
+    read=read,
+    packs=True,
+)

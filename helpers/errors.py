@@ -1,0 +1,49 @@
+"""Errors for people: which ones need no traceback, and their three lines (what happened, what was kept, what next)."""
+
+import traceback
+from pathlib import Path
+from typing import Any
+
+_PACKAGE = Path(__file__).parent
+_ADVICE = {
+    "TimeIsUp": "run this cell again, today or in another session: it goes on from its checkpoint",
+    "TrainingFailed": "change the setting that the message names: that is another run, not mixed with this one",
+    "StorageAway": "run this cell again when the storage is back: nothing is trained twice",
+    "KeyboardInterrupt": "run this cell again, today or in another session: it goes on where its checkpoint is",
+    "ValueError": "change the setting that the message names, and run the cells from there on again",
+}
+OURS = (ValueError, RuntimeError)
+"""What this package raises with a message for people."""
+FOREIGN = (OSError, KeyboardInterrupt)
+"""Errors for people wherever they are raised: a disk, a network, the stop button."""
+
+
+def require(holds: bool, name: str, value: Any, legal: str) -> None:
+    """ValueError with the setting, its value and a legal one, unless `holds`."""
+    if not holds:
+        raise ValueError(f"{name} = {value!r} is not possible; use {legal}")
+
+
+def three_lines(error: BaseException) -> str:
+    """What happened, what was kept, what to do next."""
+    name = type(error).__name__
+    what = str(error) or {"KeyboardInterrupt": "stopped"}.get(name, name)
+    return (
+        f"{what}\n"
+        "Kept: every result, checkpoint and figure that was finished; none is half written.\n"
+        f"Next: {_ADVICE.get(name, 'mend what the message names, and run this cell again')}."
+    )
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether this package raised it: a message for people, and not a fault of a library or of ours.
+
+    Told by the file, for a module that is executed with -m is named __main__.
+    """
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return bool(frames) and Path(frames[-1][0].f_code.co_filename).is_relative_to(_PACKAGE)
+
+
+def is_foreseen(error: BaseException) -> bool:
+    """Whether its message says all that a reader needs."""
+    return isinstance(error, FOREIGN) or (isinstance(error, OURS) and is_ours(error))

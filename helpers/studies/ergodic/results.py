@@ -1,0 +1,172 @@
+"""Result files -> two tables: one row a run, and one row a run and component, both at the end of the run.
+
+Only runs that share a condition may be averaged (`conditions`).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from helpers.analysis.conditions import Settings, condition_file_name, condition_names, shared_settings, without
+from helpers.analysis.results import ResultFiles, array, number, number_or_nan, read_results, require_results, text
+from helpers.config import RunConfig, portable_name
+from helpers.runs.result_file import Result
+from helpers.storage import Storage
+from helpers.studies.ergodic.presets import NAME
+from helpers.studies.ergodic.roles import BASELINE, VARIED, role_of
+
+RUN_COLUMNS = (
+    "run_id", "condition", "role", "k", "seed", "source", "size", "components", "allocation", "order", "sampling",
+    "shuffle", "is_baseline", "window_tokens", "step", "xe", "ppl", "bayes_xe", "bayes_known_xe", "tokens_seen",
+    "unique_tokens", "repetition", "params_total", "params_non_embedding", "params_matmul", "flops_exact", "flops_6nd",
+    "device", "precision",
+)  # fmt: skip
+XE_COLUMNS = (
+    "run_id", "condition", "role", "k", "seed", "component", "split", "windows", "unique_tokens", "xe", "ppl", "se",
+    "bayes_xe", "bayes_known_xe", "xe_by_position", "bayes_xe_by_position", "bayes_known_xe_by_position",
+    "paper_windows", "paper_xe",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """What the result files of the study hold."""
+
+    runs: pd.DataFrame
+    """One row a run (RUN_COLUMNS); XE in nats per token, the mean over its components at the last step. Exact Bayes
+    values are NaN where they are not known."""
+    xe: pd.DataFrame
+    """One row a run and component (XE_COLUMNS); `*_by_position` are arrays of shape (T,), or None if not known;
+    `paper_*` of shape (P,), one value a test paper, in an order that all runs share."""
+    run_lines: dict[str, dict[str, Any]]
+    """What each counted file says of its run as a whole, by run_id: settings and provenance."""
+    settings: dict[str, Settings]
+    """What the runs of a condition share, by its name."""
+    left_out: list[str]
+    """`file: reason`, for every file that is not counted."""
+
+    @property
+    def conditions(self) -> list[str]:
+        """The conditions, that with most runs first."""
+        counts = self.runs["condition"].value_counts()
+        return sorted(counts.index, key=lambda condition: (-counts[condition], condition))
+
+    def runs_of(self, condition: str) -> pd.DataFrame:
+        """The rows of `runs` of one condition, of every role."""
+        return self.runs[self.runs["condition"] == condition]
+
+    def of(self, condition: str, role: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The rows of `runs` and of `xe` of one condition and role: grid, baseline (one named component) or control
+        (shuffled labels)."""
+        return _rows(self.runs, condition, role), _rows(self.xe, condition, role)
+
+    def file_suffix(self, condition: str) -> str:
+        """What the files of a condition have after their name: nothing for the condition with most runs."""
+        return "" if condition == self.conditions[0] else f"-{condition_file_name(condition)}"
+
+    def alike_but_for(self, condition: str, setting: str) -> list[str]:
+        """The conditions that equal `condition` but for one setting such as `model.size`; itself first."""
+        shared = {name: without(settings, setting) for name, settings in self.settings.items()}
+        others = [name for name in self.conditions if name != condition and shared[name] == shared[condition]]
+        return [condition, *others]
+
+
+def load_results(storage: Storage) -> Results:
+    """Every usable result of the study in `storage`; what is not usable is named in `left_out`."""
+    return _results(read_results(storage, NAME, _check))
+
+
+def usable_results(storage: Storage) -> Results:
+    """`load_results`; ValueError if there is no usable one, with the reason for each file that was left out."""
+    files = read_results(storage, NAME, _check)
+    require_results(files, storage)
+    return _results(files)
+
+
+def _results(files: ResultFiles) -> Results:
+    settings = [shared_settings(config, VARIED) for _, config in files.found.values()]
+    names = condition_names(settings)
+    runs, xe = [], []
+    for (result, config), condition in zip(files.found.values(), names, strict=True):
+        shared = {"run_id": result.run["run_id"], "condition": condition, "role": role_of(config)}
+        shared |= {"k": config.k, "seed": config.seed}
+        runs.append(shared | _run_row(result, config))
+        xe += [shared | row for row in _xe_rows(result)]
+    return Results(
+        runs=_frame(runs, RUN_COLUMNS),
+        xe=_frame(xe, XE_COLUMNS),
+        run_lines={run_id: found.result.run for run_id, found in files.found.items()},
+        settings=dict(zip(names, settings, strict=True)),
+        left_out=files.left_out,
+    )
+
+
+def _rows(frame: pd.DataFrame, condition: str, role: str) -> pd.DataFrame:
+    return frame[(frame["condition"] == condition) & (frame["role"] == role)]
+
+
+def _check(result: Result, config: RunConfig) -> None:
+    """ValueError, LookupError or TypeError for a result whose numbers cannot be counted."""
+    _run_row(result, config)
+    rows = _xe_rows(result)
+    if any(len(row["xe_by_position"]) != config.data.window_tokens for row in rows):
+        raise ValueError(f"has curves that are not of {config.data.window_tokens} positions")
+    evaluated = sorted(row["component"] for row in rows)
+    if evaluated != sorted(result.run["components"]):
+        raise ValueError(f"evaluates {evaluated} at its last step, but was trained on {result.run['components']}")
+
+
+def _run_row(result: Result, config: RunConfig) -> dict[str, Any]:
+    run, last, data = result.run, result.summaries[-1], config.data
+    return {
+        "source": portable_name(data.source),
+        "size": config.model.size,
+        "components": tuple(map(text, run["components"])),
+        "allocation": data.allocation,
+        "order": data.order,
+        "sampling": data.sampling,
+        "shuffle": data.shuffle_labels,
+        "is_baseline": role_of(config) == BASELINE,
+        "window_tokens": data.window_tokens,
+        "step": number(last["step"]),
+        "xe": number(last["xe"]),
+        "ppl": number(last["ppl"]),
+        "bayes_xe": number_or_nan(last["bayes_xe"]),
+        "bayes_known_xe": number_or_nan(last["bayes_known_xe"]),
+        "tokens_seen": number(run["tokens_seen"]),
+        "unique_tokens": number(run["unique_tokens"]),
+        "repetition": number(run["tokens_seen_per_unique_token"]),
+        "params_total": number(run["params"]["total"]),
+        "params_non_embedding": number(run["params"]["non_embedding"]),
+        "params_matmul": number(run["params"]["matmul"]),
+        "flops_exact": number(run["flops"]["exact"]),
+        "flops_6nd": number(run["flops"]["6ND"]),
+        "device": text(run["provenance"]["device"]),
+        "precision": text(run["provenance"]["precision"]),
+    }
+
+
+def _xe_rows(result: Result) -> list[dict[str, Any]]:
+    """The rows of the last step, in the run's order of components."""
+    last_step = result.summaries[-1]["step"]
+    return [_xe_row(row, result) for row in result.rows_of("xe") if row["step"] == last_step]
+
+
+def _xe_row(row: dict[str, Any], result: Result) -> dict[str, Any]:
+    texts = {name: text(row[name]) for name in ("component", "split")}
+    numbers = {name: number(row[name]) for name in ("windows", "xe", "ppl")}
+    numbers["unique_tokens"] = number(result.run["unique_tokens_by_component"][texts["component"]])
+    numbers |= {name: number_or_nan(row[name]) for name in ("se", "bayes_xe", "bayes_known_xe")}
+    curve = array(row["xe_by_position"])
+    bayes = {name: row[name] for name in ("bayes_xe_by_position", "bayes_known_xe_by_position")}
+    curves = {name: None if values is None else array(values, len(curve)) for name, values in bayes.items()}
+    papers = {"paper_windows": array(row["by_paper"]["windows"])}
+    papers["paper_xe"] = array(row["by_paper"]["xe"], len(papers["paper_windows"]))
+    return texts | numbers | curves | papers | {"xe_by_position": curve}
+
+
+def _frame(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=list(columns))
+    by = [name for name in ("condition", "role", "k", "seed", "run_id", "component") if name in columns]
+    return frame.sort_values(by).reset_index(drop=True)

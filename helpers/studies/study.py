@@ -1,0 +1,82 @@
+"""What a study is to everything else: one experiment, its presets, what its runs do, what is made of their results."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from helpers.config import RunConfig
+from helpers.grid.status_table import GRID
+from helpers.storage import Storage
+from helpers.studies.preset import Preset
+
+if TYPE_CHECKING:
+    from helpers.training.recipe import Recipe
+
+
+def windows() -> "Recipe":
+    """The default: windows in, cross entropy out, XE measured at the end."""
+    from helpers.training.recipe import WINDOWS  # imports torch
+
+    return WINDOWS
+
+
+class PlanNote(Protocol):
+    """What a study says under a plan."""
+
+    def __call__(
+        self, runs: Sequence[RunConfig], storage: Storage, *, measure: bool, seed_deviation: float | None = None
+    ) -> str:
+        """`measure`: whether time may be spent on reading results. `seed_deviation`: the standard deviation of XE
+        between seeds to reckon with, in nats per token. ValueError if the runs cannot be compared."""
+        ...
+
+
+def no_note(runs: Sequence[RunConfig], storage: Storage, *, measure: bool, seed_deviation: float | None = None) -> str:
+    if seed_deviation is not None:
+        raise ValueError("--seed-deviation is not possible: this study calculates no power before runs; leave it out")
+    return ""
+
+
+def nothing_first(
+    anchors: Sequence[RunConfig], held_out: Sequence[RunConfig], storage: Storage, report: Callable[[str], None]
+) -> str | None:
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """One experiment. Everything that is not here is shared by all studies."""
+
+    name: str
+    question: str
+    """One line."""
+    presets: Mapping[str, Preset]
+    axes: tuple[str, ...]
+    """What every preset varies, such as k and seed: the notebook has a parameter for each."""
+    compared: tuple[str, ...] = ()
+    """What companions vary beside: a condition leaves out these and the axes."""
+    notebook: str
+    """That trains one run, and the grid."""
+    analyse: Callable[[Storage], list[Path]]
+    """Tables, figures and a report of every result in a storage; their paths. ValueError if there is no result."""
+    recipe: Callable[[], "Recipe"] = windows
+    """What its runs do in the shared loop; imported when the first one is trained."""
+    role_of: Callable[[RunConfig], str] = lambda config: GRID
+    """What a run is for: the grid, or a comparison."""
+    plan_note: PlanNote = no_note
+    before_held_out: Callable[
+        [Sequence[RunConfig], Sequence[RunConfig], Storage, Callable[[str], None]], str | None
+    ] = nothing_first
+    """(anchors, held-out runs, storage, report): writes what must stand before the held-out runs start. None, or why
+    they have to wait."""
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The notebook's parameter of each axis, such as SIZE for model.size."""
+        return {axis.rpartition(".")[2].upper(): axis for axis in self.axes}
+
+    @property
+    def varied(self) -> tuple[str, ...]:
+        """The settings that do not make another condition."""
+        return ("study", *self.axes, *self.compared)
