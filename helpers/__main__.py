@@ -284,7 +284,7 @@ def verify(storage: Path = Path("outputs")) -> int:
     Args:
         storage: The root folder of all outputs.
     """
-    from helpers.verify import verify_storage
+    from helpers.runs.verify import verify_storage
 
     verified = verify_storage(storage)
     print(verified)

@@ -52,23 +52,37 @@ def condition_file_name(name: str) -> str:
 
 
 def _label(condition: Settings) -> str:
-    data, train = condition["data"], condition["train"]
-    words = [Path(data["source"]).stem, *([condition["model"]["size"]] if "size" in condition["model"] else [])]
-    words.append(f"{data['allocation'].replace('_', ' ')} allocation")
-    return ", ".join([*words, f"{data['sampling']} sampling", _length(train, data["window_tokens"])])
+    """What a reader asks first, as far as the study does not vary it."""
+    flat = _flatten(condition)
+    words = {
+        "data.source": lambda source: Path(source).stem,
+        "model.size": str,
+        "data.allocation": lambda allocation: f"{allocation.replace('_', ' ')} allocation",
+        "data.sampling": lambda sampling: f"{sampling} sampling",
+    }
+    return ", ".join([word(flat[name]) for name, word in words.items() if name in flat] + _length(flat))
 
 
-def _length(train: dict[str, Any], window_tokens: int) -> str:
+def _length(flat: dict[str, Any]) -> list[str]:
     """How long a condition trains, in tokens where its settings say so."""
-    if train["epochs"] is not None:
-        return f"{train['epochs']:g} epochs"
-    if "tokens_per_parameter" in train:
-        return f"{train['tokens_per_parameter']:g} tokens a parameter"
-    tokens = train["tokens"] or train["steps"] * train["batch_size"] * window_tokens
+    given = {name: flat.get(f"train.{name}") for name in ("epochs", "tokens_per_parameter", "tokens", "steps")}
+    if given["epochs"] is not None:
+        return [f"{given['epochs']:g} epochs"]
+    if given["tokens_per_parameter"] is not None:
+        return [f"{given['tokens_per_parameter']:g} tokens a parameter"]
+    sizes = [flat.get("train.batch_size"), flat.get("data.window_tokens")]
+    if given["tokens"] is None and None not in (given["steps"], *sizes):
+        given["tokens"] = given["steps"] * sizes[0] * sizes[1]
+    if given["tokens"] is None:
+        return [f"{given['steps']:,} steps"] if given["steps"] is not None else []
+    return [f"{_short(given['tokens'])} tokens"]
+
+
+def _short(tokens: int) -> str:
     for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if tokens >= unit:
-            return f"{tokens / unit:.3g}{name} tokens"
-    return f"{tokens} tokens"
+            return f"{tokens / unit:.3g}{name}"
+    return str(tokens)
 
 
 def _flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -19,10 +19,10 @@ from helpers.data.cache_id import cache_id
 from helpers.data.fetch_arxiv import ensure_cache
 from helpers.data.token_cache import verify_cache
 from helpers.runs.result_file import read_result
+from helpers.runs.verify import verify_storage
 from helpers.settings import apply_overrides
 from helpers.storage import Storage
 from helpers.training.train_single_k import evaluate_again, train_single_k
-from helpers.verify import verify_storage
 from tests.training.test_faults import BEGUN, CONFIG, DONE, FETCHED, TRAINED, begin, notices, numbers, tree
 
 OTHER = apply_overrides(CONFIG, ["data.synthetic.seed=1", "data.synthetic.paper_tokens=299", "train.peak_lr=1e-3"])

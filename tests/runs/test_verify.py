@@ -8,8 +8,8 @@ import pytest
 from helpers.__main__ import main
 from helpers.data.cache_id import cache_id
 from helpers.runs.result_file import Result, read_result, write_result
+from helpers.runs.verify import verify_storage
 from helpers.storage import Storage
-from helpers.verify import verify_storage
 from tests.training.test_faults import BEGUN, CONFIG, DONE, begin, tree
 
 

@@ -21,10 +21,10 @@ from helpers.outbox import StorageAway
 from helpers.repository import ROOT
 from helpers.runs import checkpoints
 from helpers.runs.events import Logged, Notice, Saved, Started
+from helpers.runs.verify import verify_storage
 from helpers.settings import apply_overrides
 from helpers.storage import Storage
 from helpers.training.train_single_k import train_single_k
-from helpers.verify import verify_storage
 from tests.faults import ERRORS, SHORT, Fault, Mount, faulty, lagging
 from tests.small_run import CONFIG as LONGER
 from tests.small_run import OVERRIDES, Interrupted, interrupt_at, numbers
