@@ -19,11 +19,11 @@ demo: $(READY)
 	$(BIN)/python -m helpers analyse --storage $(STORAGE)
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not browser"
+	$(BIN)/python -m pytest -n auto -m "not slow and not browser"
 
 # pytest ends with 5 when nothing is marked so.
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m "slow and not browser" || test $$? -eq 5
+	$(BIN)/python -m pytest -n auto -m "slow and not browser" || test $$? -eq 5
 
 test-browser: $(LAB) $(COLAB)
 	$(BIN)/python -m pytest -m browser
@@ -50,7 +50,7 @@ clean:
 $(READY): requirements.txt constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt --constraint constraints.txt \
-		hypothesis nbstripout pytest ruff
+		hypothesis nbstripout pytest pytest-xdist ruff
 	touch $@
 
 $(LAB): tests/browser/lab.txt $(READY)

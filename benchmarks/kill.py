@@ -16,6 +16,7 @@ import os
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
 
 import argparse
+import dataclasses
 import json
 import math
 import multiprocessing
@@ -29,25 +30,26 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas  # noqa: F401  pyarrow imports it when it is first used, which every life would pay for
 import torch
 from accelerate import Accelerator
 
 from benchmarks.moments import MOMENTS
-from helpers.config import RunConfig
 from helpers.data.cache_id import cache_id
 from helpers.data.fetch_arxiv import ensure_cache
 from helpers.data.token_cache import open_cache, verify_cache
+from helpers.models import pythia  # noqa: F401  imported when a model is built, in every life
 from helpers.runs.checkpoints import load_snapshot, snapshots
 from helpers.runs.events import Event, Notice
 from helpers.runs.metrics import metrics_path, read_metrics
 from helpers.runs.result_file import read_result
 from helpers.seals import read_sealed
 from helpers.storage import Storage
-from helpers.training import train_single_k as training
+from helpers.training.recipe import WINDOWS
+from helpers.training.run import Run
 from helpers.training.state import TrainState
+from helpers.training.train_single_k import train_single_k
 from tests.small_run import CONFIG
 
 EXACT_METRICS = ("step", "tokens", "loss", "lr", "grad_norm")
@@ -152,35 +154,29 @@ def live_until(moment: str, occurrence: int, folder: Path, has_scaler: bool) -> 
 def live(folder: Path, has_scaler: bool) -> None:
     """Begin the run of CONFIG or go on with it, as the command line does; its notices are kept beside its storage."""
     storage = _storage(folder)
-    if has_scaler:
-        _put_scaler_in()
     with open(folder / "notices.txt", "a", encoding="utf-8", buffering=1) as notices:
 
         def keep_notice(event: Event) -> None:
             if isinstance(event, Notice):
                 notices.write(event.text + "\n")
 
-        training.train_single_k(CONFIG, storage, [keep_notice])
+        recipe = dataclasses.replace(WINDOWS, start=_with_scaler) if has_scaler else WINDOWS
+        train_single_k(CONFIG, storage, [keep_notice], recipe)
 
 
-def _put_scaler_in() -> None:
-    """Train with a gradient scaler, and gradients that overflow where those in fp16 do.
+def _with_scaler(run: Run, accelerator: Accelerator) -> TrainState:
+    """A gradient scaler, and gradients that overflow where those in fp16 do.
 
     Accelerate makes a scaler for fp16 alone, and a CPU trains in fp32: the model is prepared in fp32, and clipping is
     then told to unscale first, as it does in fp16. The scale begins so high that no update before the first checkpoint
     goes through, and grows so soon that it overflows again and again.
     """
-    new_state = training.new_state
-
-    def new_state_with_scaler(config: RunConfig, accelerator: Accelerator, *arguments: Any) -> TrainState:
-        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**26, growth_interval=3)
-        state = new_state(config, accelerator, *arguments)
-        for parameter in state.model.parameters():
-            parameter.register_hook(lambda grad: grad.masked_fill(grad.abs() > FP16_MAX, math.inf))
-        accelerator.native_amp, accelerator.state._mixed_precision = True, "fp16"
-        return state
-
-    training.new_state = new_state_with_scaler
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**26, growth_interval=3)
+    state = WINDOWS.start(run, accelerator)
+    for parameter in state.model.parameters():
+        parameter.register_hook(lambda grad: grad.masked_fill(grad.abs() > FP16_MAX, math.inf))
+    accelerator.native_amp, accelerator.state._mixed_precision = True, "fp16"
+    return state
 
 
 def ending(folder: Path) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers import outbox
-from helpers.data import cache_writer, token_cache
+from helpers.data import cache_writer, flat_tokens
 from helpers.evaluation import eval_xe
 from helpers.models.window_model import WindowModel
 from helpers.outbox import Outbox
@@ -65,7 +65,7 @@ def _holds_result(path: Path) -> bool:
 
 MOMENTS = {
     "between two files of the token cache": Moment(owner=cache_writer, function="_publish"),
-    "tokens unpacked, not yet in their place": Moment(owner=token_cache, function="_unpack"),
+    "tokens unpacked, not yet in their place": Moment(owner=flat_tokens, function="_unpack"),
     "before the first step": Moment(owner=training, function="_train_steps", is_after=False),
     "between two micro-batches": Moment(
         owner=WindowModel, function="forward", is_after=False, applies=_is_inside_step

@@ -14,7 +14,6 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from helpers.config import RunConfig
 from helpers.data import window_order
@@ -23,7 +22,10 @@ from helpers.runs.checkpoints import load_newest_checkpoint, save_checkpoint
 from helpers.runs.metrics import RowLog, metrics_path, read_metrics
 from helpers.settings import apply_overrides
 from helpers.storage import Storage
-from helpers.training import train_single_k as training
+from helpers.training.recipe import WINDOWS
+from helpers.training.run import Run
+from helpers.training.state import Stepped, TrainState, window_step
+from helpers.training.train_single_k import TimeIsUp, train_single_k
 
 EARLY, LATE = 10, 100_000
 CONFIG = apply_overrides(
@@ -42,36 +44,33 @@ class FirstStepDone(Exception):
 def begin(config: RunConfig, storage: Storage, step: int) -> None:
     """Leave the run as if it had been killed after the checkpoint of `step`."""
     first_step_only = apply_overrides(config, ["execution.log_every_steps=1", "execution.max_minutes=1e-9"])
-    with contextlib.suppress(training.TimeIsUp):
-        training.train_single_k(first_step_only, storage, ())
+    with contextlib.suppress(TimeIsUp):
+        train_single_k(first_step_only, storage, ())
     checkpoint = load_newest_checkpoint(storage, config.run_id, print)
     (row,) = read_metrics(metrics_path(storage, config.run_id))
     rows = [row | {"step": logged} for logged in range(step, 0, -config.execution.log_every_steps)][::-1]
     outbox = Outbox(storage=storage, run_id=config.run_id, report=print)
-    RowLog(outbox=outbox, rows=rows).publish()
+    RowLog(outbox=outbox, path=metrics_path(storage, config.run_id), rows=rows).publish()
     later = dataclasses.replace(checkpoint, step=step, state=checkpoint.state | {"metrics": rows})
     save_checkpoint(outbox, later, keep=1)
 
 
 def seconds_to_first_step(config: RunConfig, storage: Storage, step: int) -> float:
     """Seconds from the call until the first step after `step` is done."""
-    train_step, done = training.train_step, []
+    done = []
 
-    def only_step(state: Any, *arguments: Any) -> None:
+    def only_step(run: Run, state: TrainState) -> Stepped:
         assert state.step == step
-        train_step(state, *arguments)
+        window_step(run, state)
         done.append(time.perf_counter())
         raise FirstStepDone
 
     window_order._epoch_order.cache_clear()  # a new process has none
-    training.train_step = only_step
     began = time.perf_counter()
     try:
-        training.train_single_k(config, storage, ())
+        train_single_k(config, storage, (), dataclasses.replace(WINDOWS, step=only_step))
     except FirstStepDone:
         return done[0] - began
-    finally:
-        training.train_step = train_step
     raise AssertionError("a run of 200,000 steps has no step to do")
 
 

@@ -163,7 +163,7 @@ def evaluate(run: str, step: int | None = None, storage: Path = Path("outputs"))
         storage: The root folder of all outputs.
     """
     from helpers.runs.config_file import read_config
-    from helpers.training.train_single_k import evaluate_again
+    from helpers.training.evaluate_again import evaluate_again
 
     opened = Storage.at(storage)
     config = read_config(opened, run)

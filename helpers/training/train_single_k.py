@@ -7,10 +7,9 @@ killed goes on from its newest checkpoint and ends, on a CPU with the same numbe
 Every file goes through the run's outbox: a storage that is away does not stop the training.
 """
 
-import contextlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,8 +17,6 @@ import torch
 
 from helpers.config import RunConfig
 from helpers.device import choose_device, choose_precision
-from helpers.locks import exclusive
-from helpers.outbox import Outbox, StorageAway
 from helpers.runs.checkpoints import (
     delete_checkpoints,
     is_last_snapshot,
@@ -31,12 +28,13 @@ from helpers.runs.checkpoints import (
     thin_snapshots,
 )
 from helpers.runs.config_file import record_config
-from helpers.runs.events import Event, Finished, Logged, Notice, Saved, Started, Subscriber, print_events
+from helpers.runs.events import Finished, Logged, Notice, Saved, Started, Subscriber, print_events
 from helpers.runs.metrics import RowLog, check_rows, measurements_path, metrics_path
 from helpers.runs.provenance import device_name
 from helpers.runs.result_file import finished_result, put_result
 from helpers.storage import Storage, remove_leftovers
 from helpers.training.accelerator import make_accelerator, memory_bytes
+from helpers.training.held_run import held_run
 from helpers.training.recipe import WINDOWS, Recipe
 from helpers.training.records import mend_records, record_provenance, run_result
 from helpers.training.run import Run, prepare_run
@@ -109,54 +107,6 @@ def train_single_k(
         delete_checkpoints(storage, config.run_id)
     emit(Finished(run_id=config.run_id, path=storage.result(config.run_id)))
     return storage.result(config.run_id)
-
-
-def evaluate_again(
-    config: RunConfig,
-    storage: Storage,
-    step: int | None = None,
-    subscribers: Sequence[Subscriber] = (print_events,),
-    recipe: Recipe = WINDOWS,
-) -> Path:
-    """Measure a retained snapshot of a run that is done, and write what was found into its result file.
-
-    ValueError if the run is not done, or the step (the last one by default) was not retained. What other evaluations
-    wrote stays: this one holds the run, and reads the file once it has measured.
-    """
-    with held_run(config, storage, subscribers) as (outbox, emit):
-        result = finished_result(config, storage, outbox.report)
-        if result is None:
-            raise ValueError(f"run = {config.run_id!r} has no result in {storage.root}; train it first")
-        step = result.run["steps"] if step is None else step
-        weights = load_snapshot(storage, config.run_id, step)
-        run = prepare_run(config, outbox, emit)
-        put_result(outbox, result.replaced(step, recipe.evaluate(run, weights, step)))
-        run.finish_delivery()
-    return storage.result(config.run_id)
-
-
-@contextlib.contextmanager
-def held_run(
-    config: RunConfig, storage: Storage, subscribers: Sequence[Subscriber]
-) -> Iterator[tuple[Outbox, Subscriber]]:
-    """A run that no other process of this machine has, its outbox with what earlier sessions left delivered, and what
-    tells the subscribers of an event. A file that cannot be read or deleted ends it with words."""
-
-    def emit(event: Event) -> None:
-        for subscriber in subscribers:
-            subscriber(event)
-
-    outbox = Outbox(storage=storage, run_id=config.run_id, report=lambda text: emit(Notice(text=text)))
-    with exclusive(storage.lock(config.run_id), f"run {config.run_id}"):
-        try:
-            outbox.finish(60 * config.execution.storage_patience_minutes)
-            yield outbox, emit
-        except OSError as error:
-            raise StorageAway(
-                f"run {config.run_id} stopped: {error.filename or storage.root} cannot be used now "
-                f"({error.strerror or error}); what it had finished is kept. "
-                "Run the same again when the storage is back: it goes on from there"
-            ) from error
 
 
 def _train_and_evaluate(run: Run, recipe: Recipe) -> None:

@@ -32,7 +32,8 @@ from helpers.storage import Storage
 from helpers.studies.ergodic.analyse import analyse
 from helpers.studies.ergodic.results import load_results
 from helpers.studies.ergodic.tables import HEADINGS
-from helpers.training.train_single_k import evaluate_again, train_single_k
+from helpers.training.evaluate_again import evaluate_again
+from helpers.training.train_single_k import train_single_k
 from tests.simulated_results import COMPONENTS, flat_curves, run_config, simulate_grid, write_run
 
 NAMES_THAT_LEAD_OUT = [

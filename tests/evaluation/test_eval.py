@@ -23,7 +23,8 @@ from helpers.models.window_model import WindowModel
 from helpers.runs.result_file import Result, read_result, write_result
 from helpers.settings import apply_overrides
 from helpers.storage import Storage
-from helpers.training.train_single_k import evaluate_again, train_single_k
+from helpers.training.evaluate_again import evaluate_again
+from helpers.training.train_single_k import train_single_k
 
 CONFIG = apply_overrides(
     RunConfig(study="ergodic", k=3, seed=2),

@@ -10,8 +10,7 @@ import pytest
 
 from helpers.repository import ROOT
 from helpers.storage import Storage
-from helpers.studies import find_preset
-from helpers.studies.activation import presets as activation
+from helpers.studies import find_preset, find_study
 from tests import colab
 from tests.simulated_scaling import write_runs
 
@@ -89,8 +88,9 @@ def test_the_activation_study_from_a_run_to_its_verdict(execute, storage, tmp_pa
     result.unlink()
     runs = list(preset.runs(None))
     write_runs(storage, [run for run in runs if not preset.is_held_out(run)], {"gelu": 0.2, "swiglu": 0.2}, 1e-3)
-    assert activation.predict(preset, storage, print) is None
-    execute("studies/activation_scaling.ipynb", ANALYSE_ONLY=True, **where)
+    anchors, held_out = ([run for run in runs if preset.is_held_out(run) == wanted] for wanted in (False, True))
+    assert find_study("activation").before_held_out(anchors, held_out, storage, print) is None
+    execute("studies/activation_scaling.ipynb", RUN_GRID=False, **where)
     assert not list(storage.results().glob("*300k*"))
     assert "exponent" in storage.table("activation_verdict.md").read_text(encoding="utf-8")
     assert (storage.root / "fig/activation_scaling.pdf").exists()

@@ -22,7 +22,8 @@ from helpers.runs.result_file import read_result
 from helpers.runs.verify import verify_storage
 from helpers.settings import apply_overrides
 from helpers.storage import Storage
-from helpers.training.train_single_k import evaluate_again, train_single_k
+from helpers.training.evaluate_again import evaluate_again
+from helpers.training.train_single_k import train_single_k
 from tests.training.test_faults import BEGUN, CONFIG, DONE, FETCHED, TRAINED, begin, notices, numbers, tree
 
 OTHER = apply_overrides(CONFIG, ["data.synthetic.seed=1", "data.synthetic.paper_tokens=299", "train.peak_lr=1e-3"])

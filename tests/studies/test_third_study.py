@@ -34,9 +34,10 @@ from helpers.storage import Storage, publish_text
 from helpers.studies.preset import Preset
 from helpers.studies.run_preset import plan_preset, run_preset, status_of
 from helpers.studies.study import Study
+from helpers.training.evaluate_again import evaluate_again
 from helpers.training.recipe import Recipe, evaluate_xe
 from helpers.training.state import window_state, window_step
-from helpers.training.train_single_k import evaluate_again, train_single_k
+from helpers.training.train_single_k import train_single_k
 
 PHASE_1_STEPS, PATIENCE, AT_MOST = 6, 3, 60
 

@@ -345,7 +345,7 @@ def both(*commands: list[str]) -> list[tuple[int, str]]:
     return [(process.returncode, error) for process, (_, error) in zip(processes, ends, strict=True)]
 
 
-RUN = ("train", "--preset", "demo", "--k", "2", "--seed", "1", "--set", "model.dropout=0.1")
+RUN = ("train", "--preset", "demo", "--only", "k=2", "--only", "seed=1", "--set", "model.dropout=0.1")
 
 
 @contextmanager
