@@ -19,11 +19,11 @@ demo: $(READY)
 	$(BIN)/python -m helpers analyse --storage $(STORAGE)
 
 test: $(READY)
-	$(BIN)/python -m pytest -n auto -m "not slow and not browser"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not browser"
 
 # pytest ends with 5 when nothing is marked so.
 test-slow: $(READY)
-	$(BIN)/python -m pytest -n auto -m "slow and not browser" || test $$? -eq 5
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "slow and not browser" || test $$? -eq 5
 
 test-browser: $(LAB) $(COLAB)
 	$(BIN)/python -m pytest -m browser

@@ -22,7 +22,7 @@ from helpers.analysis.estimates import Estimate
 from helpers.analysis.fits.arms import EXPONENT_MARGIN, equivalence, exponent_difference
 from helpers.analysis.fits.compare import nested_test
 from helpers.analysis.fits.intervals import infer
-from helpers.analysis.fits.laws import OFFSET_POWER, POWER
+from helpers.analysis.fits.laws import OFFSET_POWER_LAW, POWER_LAW
 from helpers.analysis.fits.points import Points
 from helpers.analysis.fits.regression import regress
 from helpers.storage import publish_text
@@ -72,7 +72,7 @@ def judge_one(seed: int, truth: Truth) -> dict[str, bool]:
             "exponent_covered": covers(line.parameters()["b"], truth.exponent),
             "prediction_covered": covers(line.predict(np.array([ahead]))[0], loss),
         }
-    draws = infer(points, OFFSET_POWER, NUM_DRAWS, seed)
+    draws = infer(points, OFFSET_POWER_LAW, NUM_DRAWS, seed)
     return {
         "exponent_covered": covers(draws.parameters()["b"], truth.exponent),
         "prediction_covered": covers(draws.predict(np.array([ahead]))[0], loss),
@@ -90,7 +90,7 @@ def judge_arms(seed: int, truth: Truth, difference: float) -> dict[str, bool]:
     ]
     arms, pairs = np.repeat(["reference", "arm"], len(x)).tolist(), 2 * list(range(len(x)))
     points = Points.of(np.tile(x, 2), np.concatenate(losses), arms, pairs)
-    law = OFFSET_POWER if truth.offset else POWER
+    law = OFFSET_POWER_LAW if truth.offset else POWER_LAW
     shared, own = (law.across(points.arm_names, own) for own in ((), law.exponents))
     estimate = exponent_difference(infer(points, own, NUM_DRAWS, seed), *points.arm_names)
     test = nested_test(points, shared, own, NUM_DRAWS, seed)

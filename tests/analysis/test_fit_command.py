@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from helpers.__main__ import main
-from helpers.analysis.fits.laws import CHINCHILLA, OFFSET_POWER, POWER
+from helpers.analysis.fits.laws import CHINCHILLA, OFFSET_POWER_LAW, POWER_LAW
 from helpers.analysis.fits.points import Points
 from helpers.analysis.fits.report import parse_scales, report_fit
 from tests.analysis.test_fits import PERPLEXITY, PUBLISHED, TOKENS, needs_published
@@ -104,27 +104,27 @@ def test_many_points_are_fitted_robustly() -> None:
     x = np.logspace(0, 3, 40)
     losses = 2 * x**-0.3 * np.exp(0.001 * np.random.default_rng(0).normal(size=40))
     losses[-1] *= 2
-    found = report_fit(Points.of(x, losses), POWER, num_draws=100)
+    found = report_fit(Points.of(x, losses), POWER_LAW, num_draws=100)
     assert found["estimator"].startswith("Huber") and found["interval"]["method"] == "pairs"
     assert found["parameters"]["b"]["value"] == pytest.approx(0.3, abs=2e-3)
     assert abs(found["beside"]["parameters"]["b"] - 0.3) > 5e-3
 
 
 def test_a_line_that_does_not_fit_its_replicates_is_warned_of() -> None:
-    found = report_fit(Points.of(X, noisy_losses(noise=0.002)), POWER)
+    found = report_fit(Points.of(X, noisy_losses(noise=0.002)), POWER_LAW)
     assert "lack of fit" in " ".join(found["warnings"])
-    straight = report_fit(Points.of(X, noisy_losses(offset=0.0)), POWER)
+    straight = report_fit(Points.of(X, noisy_losses(offset=0.0)), POWER_LAW)
     assert straight["warnings"] == [] and straight["regression"]["lack_of_fit_p_value"] > 0.05
 
 
 def test_scales_ahead_are_read() -> None:
-    assert parse_scales(["1e7", "3"], POWER) == [[1e7], [3.0]]
+    assert parse_scales(["1e7", "3"], POWER_LAW) == [[1e7], [3.0]]
     assert parse_scales(["7e10,1.4e12"], CHINCHILLA) == [[7e10, 1.4e12]]
     for texts, law, form in (
-        (["1,2"], OFFSET_POWER, "x"),
+        (["1,2"], OFFSET_POWER_LAW, "x"),
         (["7e10"], CHINCHILLA, "N,D"),
-        (["0"], POWER, "x"),
-        (["a"], POWER, "x"),
+        (["0"], POWER_LAW, "x"),
+        (["a"], POWER_LAW, "x"),
     ):
         with pytest.raises(ValueError, match=f"is not of the form {form}, positive"):
             parse_scales(texts, law)

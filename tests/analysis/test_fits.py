@@ -12,7 +12,7 @@ from scipy.optimize import approx_fprime, brute, curve_fit
 
 from helpers.analysis.fits.coordinates import Coordinates
 from helpers.analysis.fits.fit import fit
-from helpers.analysis.fits.laws import CHINCHILLA, LAWS, OFFSET_POWER, POWER, log_loss, log_loss_and_jacobian
+from helpers.analysis.fits.laws import CHINCHILLA, LAWS, OFFSET_POWER_LAW, POWER_LAW, log_loss, log_loss_and_jacobian
 from helpers.analysis.fits.objective import HUBER, LEAST_SQUARES, huber, minimise
 from helpers.analysis.fits.points import Points, read_csv, read_points
 from helpers.analysis.fits.regression import regress
@@ -43,9 +43,9 @@ def simulated(
 def test_laws_are_their_equations() -> None:
     x, n, d = np.array([2.0, 50.0]), np.array([1e6, 3e8]), np.array([2e7, 1e10])
     one = np.full(2, "")
-    power = log_loss(POWER.design(x[:, None], one), np.array([[np.log(3.0), 0.2]]))
+    power = log_loss(POWER_LAW.design(x[:, None], one), np.array([[np.log(3.0), 0.2]]))
     assert np.exp(power[0]) == pytest.approx(3 * x**-0.2)
-    offset = log_loss(OFFSET_POWER.design(x[:, None], one), np.array([[np.log(1.7), np.log(3.0), 0.2]]))
+    offset = log_loss(OFFSET_POWER_LAW.design(x[:, None], one), np.array([[np.log(1.7), np.log(3.0), 0.2]]))
     assert np.exp(offset[0]) == pytest.approx(1.7 + 3 * x**-0.2)
     theta = np.array([[np.log(1.8), np.log(480.0), 0.35, np.log(2000.0), 0.37]])
     chinchilla = log_loss(CHINCHILLA.design(np.stack([n, d], axis=1), one), theta)
@@ -53,9 +53,9 @@ def test_laws_are_their_equations() -> None:
 
 
 def test_arms_have_own_coefficients_and_share_what_is_not_their_own() -> None:
-    assert OFFSET_POWER.across(("g", "s")).names == ("E", "a[g]", "a[s]", "b[g]", "b[s]")
-    assert OFFSET_POWER.across(("g", "s"), own=()).names == ("E", "a[g]", "a[s]", "b")
-    law = OFFSET_POWER.across(("g", "s"), own=("b", "E"))
+    assert OFFSET_POWER_LAW.across(("g", "s")).names == ("E", "a[g]", "a[s]", "b[g]", "b[s]")
+    assert OFFSET_POWER_LAW.across(("g", "s"), own=()).names == ("E", "a[g]", "a[s]", "b")
+    law = OFFSET_POWER_LAW.across(("g", "s"), own=("b", "E"))
     assert law.names == ("E[g]", "E[s]", "a[g]", "a[s]", "b[g]", "b[s]")
     theta = np.array([[np.log(1.1), np.log(1.2), np.log(3.0), np.log(4.0), 0.2, 0.3]])
     losses = np.exp(log_loss(law.design(np.array([[8.0], [8.0]]), np.array(["s", "g"])), theta))[0]
@@ -86,7 +86,7 @@ def test_the_objective_is_torchs_huber_loss_summed(delta) -> None:
 
 
 def test_coordinates_go_there_and_back() -> None:
-    points, law = simulated(), OFFSET_POWER
+    points, law = simulated(), OFFSET_POWER_LAW
     coordinates = Coordinates.of(law, points)
     theta = np.array([[0.4, 0.7, 0.3], [0.1, 2.0, 0.1]])
     assert coordinates.theta(coordinates.centred(theta)) == pytest.approx(theta)
@@ -123,14 +123,14 @@ def test_least_squares_is_scipys_curve_fit() -> None:
     reference, _ = curve_fit(
         lambda x, e, a, b: np.log(e + a * x**-b), x, np.log(points.losses), p0=(1, 1, 0.5), xtol=1e-12, ftol=1e-12
     )
-    assert list(fit(points, OFFSET_POWER, LEAST_SQUARES).params.values()) == pytest.approx(reference, rel=1e-5)
+    assert list(fit(points, OFFSET_POWER_LAW, LEAST_SQUARES).params.values()) == pytest.approx(reference, rel=1e-5)
 
 
 def test_huber_finds_the_lowest_of_a_fine_grid() -> None:
     """The power law has two parameters: a brute search needs no gradient and no start."""
     points = Points.of(TOKENS, PERPLEXITY)
-    fitted = fit(points, POWER)
-    problem = Coordinates.of(POWER, points).problem(HUBER)
+    fitted = fit(points, POWER_LAW)
+    problem = Coordinates.of(POWER_LAW, points).problem(HUBER)
     lowest = brute(lambda at: problem.values(at[None])[0], ((-0.3, 0.3), (0.4, 1.0)), Ns=200, full_output=True)[1]
     assert fitted.objective <= lowest * (1 + 1e-9)
     assert fitted.objective == pytest.approx(lowest, rel=1e-2)
@@ -141,8 +141,8 @@ def test_huber_withstands_an_outlier_that_moves_least_squares() -> None:
     losses = points.losses.copy()
     losses[-1] *= 1.5
     spoiled = Points.of(points.scales, losses)
-    assert fit(spoiled, OFFSET_POWER).params["b"] == pytest.approx(0.3, abs=0.01)
-    assert abs(fit(spoiled, OFFSET_POWER, LEAST_SQUARES).params["b"] - 0.3) > 0.05
+    assert fit(spoiled, OFFSET_POWER_LAW).params["b"] == pytest.approx(0.3, abs=0.01)
+    assert abs(fit(spoiled, OFFSET_POWER_LAW, LEAST_SQUARES).params["b"] - 0.3) > 0.05
 
 
 def test_arms_are_fitted_together() -> None:
@@ -150,7 +150,7 @@ def test_arms_are_fitted_together() -> None:
     arms = np.repeat(["g", "s"], 5)
     losses = np.where(arms == "g", 1.5 + 2 * x**-0.3, 1.5 + 1.8 * x**-0.25)
     points = Points.of(x, losses, arms)
-    fitted = fit(points, OFFSET_POWER.across(("g", "s")))
+    fitted = fit(points, OFFSET_POWER_LAW.across(("g", "s")))
     truth = {"E": 1.5, "a[g]": 2.0, "a[s]": 1.8, "b[g]": 0.3, "b[s]": 0.25}
     assert fitted.params == pytest.approx(truth, rel=1e-6)
     assert fitted.predict([1e5, 1e5], ["s", "g"]) == pytest.approx([1.5 + 1.8 * 1e5**-0.25, 1.5 + 2 * 1e5**-0.3])
@@ -159,7 +159,7 @@ def test_arms_are_fitted_together() -> None:
 def test_units_change_no_fit() -> None:
     points = simulated()
     other = Points.of(points.scales * 1e90, points.losses * 1e-90)
-    here, there = (fit(one, OFFSET_POWER, LEAST_SQUARES).params for one in (points, other))
+    here, there = (fit(one, OFFSET_POWER_LAW, LEAST_SQUARES).params for one in (points, other))
     assert there["b"] == pytest.approx(here["b"], rel=1e-6)
     assert there["E"] == pytest.approx(here["E"] * 1e-90, rel=1e-6)
     assert there["a"] == pytest.approx(here["a"] * 1e-90 * 1e90 ** here["b"], rel=1e-4)
@@ -168,36 +168,36 @@ def test_units_change_no_fit() -> None:
 def test_a_fit_on_a_bound_is_flagged() -> None:
     """A pure power law has no E, and losses that rise have no falling term."""
     pure = Points.of(np.logspace(0, 3, 8), 2 * np.logspace(0, 3, 8) ** -0.3 * np.linspace(1, 0.99, 8))
-    assert "E is on its lower bound" in " ".join(fit(pure, OFFSET_POWER, LEAST_SQUARES).warnings)
+    assert "E is on its lower bound" in " ".join(fit(pure, OFFSET_POWER_LAW, LEAST_SQUARES).warnings)
     rising = Points.of(np.logspace(0, 3, 8), 2 * np.logspace(0, 3, 8) ** 0.1)
-    assert "b is on its lower bound" in " ".join(fit(rising, OFFSET_POWER).warnings)
+    assert "b is on its lower bound" in " ".join(fit(rising, OFFSET_POWER_LAW).warnings)
 
 
 def test_a_fit_that_cannot_move_is_flagged(monkeypatch) -> None:
     from helpers.analysis.fits import fit as module
 
     points = simulated()
-    optimum = Coordinates.of(OFFSET_POWER, points).centred(fit(points, OFFSET_POWER, LEAST_SQUARES).theta)
+    optimum = Coordinates.of(OFFSET_POWER_LAW, points).centred(fit(points, OFFSET_POWER_LAW, LEAST_SQUARES).theta)
     monkeypatch.setattr(module, "starts", lambda law, coordinates: optimum[None])
-    warnings = " ".join(fit(points, OFFSET_POWER, LEAST_SQUARES).warnings)
+    warnings = " ".join(fit(points, OFFSET_POWER_LAW, LEAST_SQUARES).warnings)
     assert "never left its start" in warnings and "only 1 of 1 starts" in warnings
 
 
 def test_a_fit_without_noise_says_so() -> None:
     x = np.logspace(0, 3, 6)
-    assert "fits every point exactly" in " ".join(fit(Points.of(x, 2 * x**-0.3), POWER).warnings)
+    assert "fits every point exactly" in " ".join(fit(Points.of(x, 2 * x**-0.3), POWER_LAW).warnings)
 
 
 def test_batches_are_minimised_as_their_members_are() -> None:
     points = simulated()
-    coordinates = Coordinates.of(OFFSET_POWER, points)
+    coordinates = Coordinates.of(OFFSET_POWER_LAW, points)
     rng = np.random.default_rng(1)
     weights = rng.multinomial(len(points), np.full(len(points), 1 / len(points)), size=5).astype(float)
-    begin = np.tile(coordinates.centred(fit(points, OFFSET_POWER).theta), (5, 1))
+    begin = np.tile(coordinates.centred(fit(points, OFFSET_POWER_LAW).theta), (5, 1))
     together = minimise(coordinates.problem(LEAST_SQUARES, weights=weights), begin)
     for row in range(5):
         repeated = np.repeat(np.arange(len(points)), weights[row].astype(int))
-        alone = fit(points.take(repeated), OFFSET_POWER, LEAST_SQUARES)
+        alone = fit(points.take(repeated), OFFSET_POWER_LAW, LEAST_SQUARES)
         assert coordinates.theta(together.theta[row]) == pytest.approx(alone.theta, abs=1e-5)
 
 
@@ -212,14 +212,14 @@ def chinchilla_grid(ratio: np.ndarray | float) -> Points:
 @pytest.mark.parametrize(
     "points, law, reason",
     [
-        (lambda: Points.of([1, 2], [3, 2]), POWER, "num_points = 2 is too few for the 2 parameters"),
-        (lambda: Points.of([5] * 6, [3, 2, 1, 2, 2, 2]), POWER, "needs 2 distinct values of x, not 1"),
+        (lambda: Points.of([1, 2], [3, 2]), POWER_LAW, "num_points = 2 is too few for the 2 parameters"),
+        (lambda: Points.of([5] * 6, [3, 2, 1, 2, 2, 2]), POWER_LAW, "needs 2 distinct values of x, not 1"),
         (
             lambda: Points.of([1, 1, 2, 2, 3, 3], [5, 5.1, 4, 4.1, 3, 3.1]),
-            OFFSET_POWER,
+            OFFSET_POWER_LAW,
             "4 distinct values of x, not 3",
         ),
-        (lambda: Points.of([1, 2, 3, 4, 5], [2] * 5), POWER, "all 5 losses equal 2"),
+        (lambda: Points.of([1, 2, 3, 4, 5], [2] * 5), POWER_LAW, "all 5 losses equal 2"),
         (lambda: chinchilla_grid(20), CHINCHILLA, "N and D move together"),
         (lambda: chinchilla_grid(20 * np.linspace(0.99, 1.01, 12)), CHINCHILLA, "N and D move together"),
         (lambda: Points.of([[1, 2]] * 6, [3, 2, 1, 2, 2, 2]), CHINCHILLA, "3 distinct values of N, not 1"),
@@ -228,7 +228,7 @@ def chinchilla_grid(ratio: np.ndarray | float) -> Points:
             CHINCHILLA,
             "law = 'chinchilla' is a law of N and D, so use 2 scales",
         ),
-        (lambda: Points.of([1, 2, 3, 4], [3, 2, 1, 1], ["g", "g", "g", "s"]), POWER, "use law.across(('g', 's'))"),
+        (lambda: Points.of([1, 2, 3, 4], [3, 2, 1, 1], ["g", "g", "g", "s"]), POWER_LAW, "use law.across(('g', 's'))"),
     ],
 )
 def test_what_cannot_be_told_is_refused(points, law, reason) -> None:
@@ -239,7 +239,7 @@ def test_what_cannot_be_told_is_refused(points, law, reason) -> None:
 def test_an_arm_of_one_point_is_refused_by_name() -> None:
     points = Points.of([1, 2, 3, 4, 1], [5, 4, 3, 2.5, 5], ["g", "g", "g", "g", "s"])
     with pytest.raises(ValueError, match="in arm 's'"):
-        fit(points, POWER.across(("g", "s"), own=()))
+        fit(points, POWER_LAW.across(("g", "s"), own=()))
 
 
 @pytest.mark.parametrize("wrong", [0.0, -1.0, np.nan, np.inf, 1e300])
@@ -322,7 +322,7 @@ def test_regression_is_statsmodels_ols_with_its_intervals() -> None:
     for estimate, (_, row) in zip(line.predict(ahead), frame.iterrows(), strict=True):
         expected = np.exp(row[["mean", "obs_ci_lower", "obs_ci_upper"]].to_numpy())
         assert [estimate.value, estimate.low, estimate.high] == pytest.approx(expected)
-    least = fit(points, POWER, LEAST_SQUARES).params
+    least = fit(points, POWER_LAW, LEAST_SQUARES).params
     assert (least["a"], least["b"]) == pytest.approx((line.parameters()["a"].value, -line.slope), rel=1e-6)
 
 

@@ -20,7 +20,7 @@ from helpers.analysis.fits.detectable import smallest_detectable_difference
 from helpers.analysis.fits.fit import fit
 from helpers.analysis.fits.holdout import hold_out, split
 from helpers.analysis.fits.intervals import Draws, deleted_residuals, draw_pairs, draw_wild, infer, wild_factors
-from helpers.analysis.fits.laws import CHINCHILLA, OFFSET_POWER, POWER
+from helpers.analysis.fits.laws import CHINCHILLA, OFFSET_POWER_LAW, POWER_LAW
 from helpers.analysis.fits.objective import LEAST_SQUARES
 from helpers.analysis.fits.points import Points
 from tests.analysis.test_fits import needs_published, published_points, simulated
@@ -45,7 +45,7 @@ def test_deleted_residuals_are_those_of_a_fit_without_the_cluster() -> None:
     """Exact for the power law, which is a straight line in logs."""
     points = simulated(noise=0.05, num_sizes=5)
     x, y = np.log(points.scales[:, 0]), np.log(points.losses)
-    deleted = deleted_residuals(fit(points, POWER, LEAST_SQUARES))
+    deleted = deleted_residuals(fit(points, POWER_LAW, LEAST_SQUARES))
     for cluster in range(points.num_clusters):
         left_out = points.clusters == cluster
         slope, intercept = np.polyfit(x[~left_out], y[~left_out], 1)
@@ -55,7 +55,7 @@ def test_deleted_residuals_are_those_of_a_fit_without_the_cluster() -> None:
 def test_wild_draws_have_the_variance_of_the_cluster_jackknife() -> None:
     """CR3 of the slope in closed form; the spread of 20,000 draws is within 2 % of it."""
     points = simulated(noise=0.05, num_sizes=7)
-    fitted = fit(points, POWER, LEAST_SQUARES)
+    fitted = fit(points, POWER_LAW, LEAST_SQUARES)
     design = np.stack([np.ones(len(points)), -np.log(points.scales[:, 0])], axis=1)
     weights = np.linalg.inv(design.T @ design) @ design.T * deleted_residuals(fitted)
     by_cluster = np.stack([weights[:, points.clusters == g].sum(axis=1) for g in range(7)])
@@ -77,7 +77,7 @@ def test_pairs_have_the_spread_of_the_sandwich() -> None:
     x = np.logspace(0, 3, 200)
     noise = 0.02 * np.random.default_rng(0).normal(size=200) * np.linspace(0.2, 2, 200)
     points = Points.of(x, 2 * x**-0.3 * np.exp(noise))
-    draws = draw_pairs(fit(points, POWER, LEAST_SQUARES), num_draws=4000)
+    draws = draw_pairs(fit(points, POWER_LAW, LEAST_SQUARES), num_draws=4000)
     frame = pd.DataFrame({"y": np.log(points.losses), "x": np.log(x)})
     reference = smf.ols("y ~ x", frame).fit(cov_type="HC0")
     assert draws.theta[:, 1].std() == pytest.approx(reference.bse["x"], rel=0.05)
@@ -114,7 +114,7 @@ def test_a_warm_start_ends_where_a_fit_from_all_starts_does() -> None:
 
 
 def test_ends_are_percentiles_stretched_by_students_t() -> None:
-    draws = draw_wild(fit(simulated(), OFFSET_POWER, LEAST_SQUARES))
+    draws = draw_wild(fit(simulated(), OFFSET_POWER_LAW, LEAST_SQUARES))
     estimate = draws.parameters()["b"]
     low, high = np.quantile(draws.theta[:, 2], [0.025, 0.975])
     stretch = 2.3060 / 1.95996  # t on 8 degrees of freedom and normal, from printed tables
@@ -126,25 +126,25 @@ def test_predictions_hold_parameters_and_seed_noise() -> None:
     """At the middle of many points only the noise of one run is left: about 1.96 deviations to each side."""
     x = np.logspace(0, 3, 300)
     points = Points.of(x, (1.5 + 2 * x**-0.3) * np.exp(0.01 * np.random.default_rng(2).normal(size=300)))
-    (estimate,) = draw_pairs(fit(points, OFFSET_POWER, LEAST_SQUARES)).predict([30.0])
+    (estimate,) = draw_pairs(fit(points, OFFSET_POWER_LAW, LEAST_SQUARES)).predict([30.0])
     assert np.log(estimate.high / estimate.low) / 2 == pytest.approx(0.0196, rel=0.1)
     assert estimate.value == pytest.approx(1.5 + 2 * 30**-0.3, rel=0.003)
 
 
 def test_draws_on_a_bound_are_told() -> None:
     flat = Points.of(simulated().scales, 2 * np.exp(0.01 * np.random.default_rng(0).normal(size=27)))
-    assert "draws end on a bound" in infer(flat, OFFSET_POWER).warnings[-1]
-    assert infer(simulated(), OFFSET_POWER).warnings == ()
+    assert "draws end on a bound" in infer(flat, OFFSET_POWER_LAW).warnings[-1]
+    assert infer(simulated(), OFFSET_POWER_LAW).warnings == ()
 
 
 def test_too_few_clusters_draws_or_seeds_are_refused() -> None:
     points = simulated()
     few = Points.of(points.scales, points.losses, clusters=np.arange(27) % 3)
     with pytest.raises(ValueError, match="3 clusters cannot give intervals for 3 parameters"):
-        infer(few, OFFSET_POWER)
+        infer(few, OFFSET_POWER_LAW)
     for options, message in (({"num_draws": 10}, "bootstrap = 10"), ({"seed": -1}, "seed = -1")):
         with pytest.raises(ValueError, match=message):
-            infer(points, OFFSET_POWER, **options)
+            infer(points, OFFSET_POWER_LAW, **options)
 
 
 # Forms
@@ -158,10 +158,10 @@ def test_aicc_by_hand() -> None:
 
 
 def test_forms_are_told_apart() -> None:
-    with_offset = compare_forms(simulated(), (POWER, OFFSET_POWER))
+    with_offset = compare_forms(simulated(), (POWER_LAW, OFFSET_POWER_LAW))
     assert [form.law for form in with_offset] == ["offset", "power"]
     assert with_offset[0].delta == 0 and with_offset[1].delta > 10
-    without = compare_forms(simulated(seed=1, offset=0.0), (POWER, OFFSET_POWER))
+    without = compare_forms(simulated(seed=1, offset=0.0), (POWER_LAW, OFFSET_POWER_LAW))
     assert without[0].law == "power"
 
 
@@ -169,14 +169,14 @@ def test_the_f_test_is_that_of_statsmodels_for_straight_lines() -> None:
     points = two_arms(0.1, noise=0.05)
     frame = pd.DataFrame({"y": np.log(points.losses), "x": np.log(points.scales[:, 0]), "arm": points.arms})
     table = anova_lm(smf.ols("y ~ x + arm", frame).fit(), smf.ols("y ~ x * arm", frame).fit()).iloc[1]
-    test = nested_test(points, POWER.across("gs", own=()), POWER.across("gs"))
+    test = nested_test(points, POWER_LAW.across("gs", own=()), POWER_LAW.across("gs"))
     assert (test.statistic, test.p_value) == pytest.approx((table["F"], table["Pr(>F)"]), rel=1e-6)
     assert (test.num_extra, test.degrees_of_freedom) == (1, 32)
 
 
 def test_the_bootstrap_p_is_uniform_where_matched_runs_share_noise() -> None:
     """The plain F test takes shared noise for its own and hardly ever rejects; its p is far from uniform."""
-    laws = POWER.across("gs", own=()), POWER.across("gs")
+    laws = POWER_LAW.across("gs", own=()), POWER_LAW.across("gs")
     tables = [two_arms(0.0, seed, noise=0.005, shared=0.02, offset=0.0) for seed in range(80)]
     tests = [nested_test(table, *laws, num_draws=199, seed=1000) for table in tables]
     assert stats.kstest([test.bootstrap_p_value for test in tests], "uniform").pvalue > 1e-3
@@ -185,7 +185,7 @@ def test_the_bootstrap_p_is_uniform_where_matched_runs_share_noise() -> None:
 
 def test_a_profile_has_its_minimum_at_the_fit_and_is_the_refitted_objective() -> None:
     points = simulated()
-    fitted = fit(points, OFFSET_POWER, LEAST_SQUARES)
+    fitted = fit(points, OFFSET_POWER_LAW, LEAST_SQUARES)
     values = np.array([0.2, fitted.params["b"], 0.4])
     objectives = profile(fitted, "b", values)
     assert objectives[1] == pytest.approx(fitted.objective, rel=1e-8)
@@ -206,7 +206,7 @@ def _cost_at(points: Points, exponent: float) -> float:
 
 def test_multiplier_and_crossing_are_the_equations() -> None:
     """L_g(m C) = L_s(C), and both equal at the crossing; every draw is the truth, so the ends are the value."""
-    law = OFFSET_POWER.across("gs")
+    law = OFFSET_POWER_LAW.across("gs")
     theta = np.log([1.5, 3.0, 2.5, np.exp(0.3), np.exp(0.25)])
     fitted = fit(two_arms(0.0), law, LEAST_SQUARES)
     truth = Draws(
@@ -226,11 +226,11 @@ def test_multiplier_and_crossing_are_the_equations() -> None:
 
 
 def test_the_crossing_is_bounded_only_where_the_exponents_differ() -> None:
-    apart = infer(two_arms(0.1, noise=0.005), OFFSET_POWER.across("gs"))
+    apart = infer(two_arms(0.1, noise=0.005), OFFSET_POWER_LAW.across("gs"))
     found = crossing(apart, "g", "s")
     assert found.low < 1 < found.high  # the arms are equal at x = 1
     assert found.low < found.value < found.high
-    alike = crossing(infer(two_arms(0.0), OFFSET_POWER.across("gs")), "g", "s")
+    alike = crossing(infer(two_arms(0.0), OFFSET_POWER_LAW.across("gs")), "g", "s")
     assert (alike.low, alike.high) == (None, None)
 
 
@@ -248,14 +248,14 @@ def test_matched_runs_narrow_the_difference() -> None:
     """Noise that matched runs share cancels: as unmatched clusters it would be twice counted."""
     points = two_arms(0.02, noise=0.003, shared=0.02)
     loose = Points.of(points.scales, points.losses, points.arms, range(len(points)))
-    law = OFFSET_POWER.across("gs")
+    law = OFFSET_POWER_LAW.across("gs")
     matched, unmatched = (exponent_difference(infer(one, law), "g", "s").standard_error for one in (points, loose))
     assert matched < unmatched / 3
 
 
 def test_arms_with_a_known_difference_are_told_apart() -> None:
     """At this noise the difference is many standard errors; E is shared, and its test sees nothing."""
-    found = compare_arms(two_arms(0.1, seed=1, noise=0.005), OFFSET_POWER)
+    found = compare_arms(two_arms(0.1, seed=1, noise=0.005), OFFSET_POWER_LAW)
     (comparison,) = found.comparisons
     assert comparison.difference.low < 0.1 < comparison.difference.high
     assert comparison.difference.low > 0
@@ -270,19 +270,19 @@ def test_arms_with_a_known_difference_are_told_apart() -> None:
 
 def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(ValueError, match="use 2 arms or more on power or offset"):
-        compare_arms(simulated(), POWER)
+        compare_arms(simulated(), POWER_LAW)
     with pytest.raises(ValueError, match="margin = 0 is not possible"):
-        compare_arms(two_arms(0.0), POWER, margin=0)
+        compare_arms(two_arms(0.0), POWER_LAW, margin=0)
 
 
 def test_the_smallest_detectable_difference_has_its_power_in_closed_form() -> None:
     """Two straight lines: the F test is a t test whose power is that of a noncentral t; 400 simulations leave 5 %."""
     x = np.repeat(np.logspace(0, 3, 5), 3)
-    found = smallest_detectable_difference(x, POWER, np.array([0.0, 0.3]), deviation=0.01)
+    found = smallest_detectable_difference(x, POWER_LAW, np.array([0.0, 0.3]), deviation=0.01)
     error = 0.01 * np.sqrt(2 / ((np.log(x) - np.log(x).mean()) ** 2).sum())
     power = stats.nct.sf(stats.t.ppf(0.975, 26), 26, found / error)
     assert power == pytest.approx(0.8, abs=0.05)
-    offset = smallest_detectable_difference(x, OFFSET_POWER, np.log([1.5, 2.0, np.exp(0.3)]), deviation=0.01)
+    offset = smallest_detectable_difference(x, OFFSET_POWER_LAW, np.log([1.5, 2.0, np.exp(0.3)]), deviation=0.01)
     assert offset > 1.5 * found  # a free E, and a reducible part of half the loss
 
 
@@ -294,7 +294,7 @@ def test_held_out_scales_by_hand() -> None:
     x = np.array([1, 2, 4, 8, 32], dtype=float)
     losses = 3 * x**-0.5 * np.exp([0.01, -0.01, -0.01, 0.01, 0.02])
     train, test = split(Points.of(x, losses))
-    (row,) = hold_out(train, test, POWER)
+    (row,) = hold_out(train, test, POWER_LAW)
     slope, intercept = np.polyfit(np.log(x[:4]), np.log(losses[:4]), 1)
     predicted = np.exp(intercept + slope * np.log(32))
     assert row.prediction.value == pytest.approx(predicted)
@@ -319,7 +319,7 @@ def test_held_out_scales_of_two_arms_with_seeds() -> None:
     points = two_arms(0.02)
     train, test = split(points)
     assert (len(train), len(test)) == (30, 6)
-    rows = hold_out(train, test, OFFSET_POWER.across("gs"))
+    rows = hold_out(train, test, OFFSET_POWER_LAW.across("gs"))
     assert [row.arm for row in rows] == ["g"] * 3 + ["s"] * 3
     assert all(row.distance == pytest.approx(np.log(1000) / 5) for row in rows)
     first = rows[0]
@@ -331,7 +331,7 @@ def test_held_out_scales_of_two_arms_with_seeds() -> None:
 def test_held_out_runs_have_to_be_the_larger() -> None:
     train, test = split(simulated())
     with pytest.raises(ValueError, match="are not larger than fitted ones"):
-        hold_out(test, train, POWER)
+        hold_out(test, train, POWER_LAW)
     with pytest.raises(ValueError, match="held out = 9 of 9 sizes"):
         split(simulated(), 9)
 

@@ -104,7 +104,7 @@ def test_named_components_are_as_many_as_k() -> None:
 
 def test_a_category_without_a_long_enough_paper() -> None:
     with pytest.raises(ValueError, match=r"component 'b' has no train paper .* \(its longest has 99\)"):
-        select(run(), MemoryCache({"a": [500], "b": [99]}))
+        select(run(k=2), MemoryCache({"a": [500], "b": [99]}))
 
 
 def test_only_what_a_run_needs_has_to_hold_a_window() -> None:

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import os
 import random
 import shutil
 import threading
@@ -575,28 +574,21 @@ def test_no_worker_is_refused(tmp_path, storage):
         run_stand_in(stand_in_notebook(tmp_path), smoke_runs(0), storage, workers=0)
 
 
-def test_the_real_notebook_trains_a_run_and_the_second_call_trains_nothing(storage):
-    changes = ["train.steps=6", "train.warmup_steps=1"]
-    preset = find_preset("ergodic", "smoke", overrides=changes, only=["k=2"])
-    lines = []
-    report = run_preset(preset, storage, report=lines.append)
-    assert report.complete, str(report)
-    (outcome,) = report.outcomes
-    executed = storage.notebook(outcome.config.run_id)
-    assert executed.stat().st_size < 300_000
-    before = storage.result(outcome.config.run_id).read_bytes(), os.stat(executed).st_mtime_ns
-    assert run_preset(preset, storage, report=lines.append).complete
-    assert (storage.result(outcome.config.run_id).read_bytes(), os.stat(executed).st_mtime_ns) == before
-
-
-def test_a_baseline_and_a_control_go_through_the_real_notebook(storage):
+def test_every_role_goes_through_the_real_notebook_and_the_second_call_trains_nothing(storage):
     changes = ["train.steps=6", "train.warmup_steps=1"]
     smoke = find_preset("ergodic", "smoke", overrides=changes)
     baseline = apply_overrides(smoke.at(k=1, seed=0), ["data.components=hmm05"])
     control = apply_overrides(smoke.at(k=2, seed=0), ["data.shuffle_labels=true"])
-    where = {"notebook": ROOT / "ergodic_scaling.ipynb", "workers": 2}
-    report = run_grid([baseline, control], storage, report=lambda line: None, **where)
+    runs = [baseline, control]
+    where = {"notebook": ROOT / "ergodic_scaling.ipynb", "workers": 2, "report": lambda line: None}
+    report = run_grid(runs, storage, **where)
     assert report.complete, str(report)
+    notebooks = [storage.notebook(run.run_id) for run in runs]
+    assert all(notebook.stat().st_size < 300_000 for notebook in notebooks)
+    files = [*notebooks, *(storage.result(run.run_id) for run in runs)]
+    before = [(path.read_bytes(), path.stat().st_mtime_ns) for path in files]
+    assert run_grid(runs, storage, **where).complete
+    assert [(path.read_bytes(), path.stat().st_mtime_ns) for path in files] == before
 
 
 def write_papers(folder: Path, **papers: dict[str, int]) -> None:

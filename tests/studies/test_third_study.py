@@ -178,6 +178,7 @@ def told(storage: Storage, config: RunConfig) -> dict:
     }
 
 
+@pytest.mark.slow
 def test_the_grid_runs_it_through_its_notebook(preset, storage):
     lines = []
     report = run_preset(preset, storage, workers=2, report=lines.append)
@@ -214,7 +215,10 @@ def test_an_evaluation_of_it_keeps_every_row(undisturbed):
     assert told(undisturbed, config) == before
 
 
-@pytest.mark.parametrize("at", [0, 3, PHASE_1_STEPS, PHASE_1_STEPS + 1, "last", "evaluation"])
+SLOW = [pytest.param(at, marks=pytest.mark.slow) for at in (0, 3, PHASE_1_STEPS, "last", "evaluation")]
+
+
+@pytest.mark.parametrize("at", [PHASE_1_STEPS + 1, *SLOW])
 def test_killed_in_each_phase_it_ends_with_the_same_bits(undisturbed, tmp_path, at):
     """SIGKILL behind the log of a step, in the training's last save, or in the evaluation of the end."""
     config = one_run()

@@ -131,11 +131,16 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_checkpoint(tmp
     assert not storage.result(CONFIG.run_id).exists()
 
 
+SHORT_STEPS = (
+    "train.steps=120", "train.batch_size=2", "data.window_tokens=10", "execution.micro_batch=2",
+    "execution.checkpoint_every_minutes=9", "execution.snapshot_every_steps=40",
+)  # fmt: skip
+
+
 @pytest.mark.parametrize("log_every_steps", [1, 7, 50, 1000])
 def test_whether_a_run_diverges_does_not_depend_on_how_often_it_logs(tmp_path: Path, log_every_steps: int) -> None:
     """Three bad steps are a bad log of three steps, and a small part of the fifty that are judged."""
-    changes = ["train.steps=120", f"execution.log_every_steps={log_every_steps}"]
-    config = apply_overrides(CONFIG, changes)
+    config = apply_overrides(CONFIG, [*SHORT_STEPS, f"execution.log_every_steps={log_every_steps}"])
     end = train_single_k(config, Storage.at(tmp_path / "survives"), (), poisoned(30.0, after=61, until=64))
     assert end.exists()
     with pytest.raises(TrainingFailed, match=r"diverged at step 100: loss \d+\.\d+ against 2\.0 times"):
@@ -143,7 +148,7 @@ def test_whether_a_run_diverges_does_not_depend_on_how_often_it_logs(tmp_path: P
 
 
 def test_a_loss_is_judged_alike_whether_the_run_was_interrupted(tmp_path: Path) -> None:
-    config = apply_overrides(CONFIG, ["train.steps=120"])
+    config = apply_overrides(CONFIG, SHORT_STEPS)
     storage, bad = Storage.at(tmp_path), poisoned(30.0, after=61)
     messages = []
     for place in ("whole", "interrupted"):

@@ -101,14 +101,14 @@ class Law:
         return tuple(dict.fromkeys(self._name(parameter, arm) for arm in self.arms))
 
 
-POWER = Law(
+POWER_LAW = Law(
     name="power",
     equation="L = a x^-b",
     terms=(Term(coefficient="a", exponent="b", scale="x"),),
     has_offset=False,
     min_scales=2,
 )
-OFFSET_POWER = Law(
+OFFSET_POWER_LAW = Law(
     name="offset",
     equation="L = E + a x^-b",
     terms=(Term(coefficient="a", exponent="b", scale="x"),),
@@ -125,7 +125,7 @@ CHINCHILLA = Law(
     has_offset=True,
     min_scales=3,
 )
-LAWS = {law.name: law for law in (POWER, OFFSET_POWER, CHINCHILLA)}
+LAWS = {law.name: law for law in (POWER_LAW, OFFSET_POWER_LAW, CHINCHILLA)}
 
 
 def log_loss(design: np.ndarray, theta: np.ndarray) -> np.ndarray:

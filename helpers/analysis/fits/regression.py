@@ -11,7 +11,7 @@ from scipy import stats
 from helpers.analysis.estimates import Estimate
 from helpers.analysis.fits.identification import require_identified
 from helpers.analysis.fits.intervals import MANY_CLUSTERS
-from helpers.analysis.fits.laws import POWER, Law
+from helpers.analysis.fits.laws import POWER_LAW, Law
 from helpers.analysis.fits.points import Points
 
 _ROUNDING = 1e-22
@@ -48,7 +48,7 @@ class Regression:
 
     def parameters(self) -> dict[str, Estimate]:
         """a and b with Student's t intervals; the standard error of a is that of a first-order step from its log."""
-        a = POWER.params(np.array([self.intercept, -self.slope]))["a"]
+        a = POWER_LAW.params(np.array([self.intercept, -self.slope]))["a"]
         exponent = Estimate.of(-self.slope, self.standard_error, self.degrees_of_freedom, len(self.points))
         log_a = Estimate.of(self.intercept, self.intercept_standard_error, self.degrees_of_freedom, len(self.points))
         return {"a": _natural(log_a, a * log_a.standard_error), "b": exponent}
@@ -82,12 +82,12 @@ def is_regression(points: Points, law: Law) -> bool:
     """Whether a regression answers: a power law of one arm, of too few configurations to resample, whose runs are
     clusters for no other reason than their scale."""
     few = points.num_clusters < MANY_CLUSTERS and np.array_equal(points.clusters, points.configurations)
-    return law == POWER and few
+    return law == POWER_LAW and few
 
 
 def regress(points: Points) -> Regression:
     """The least-squares line of one arm; ValueError for points that cannot give it."""
-    require_identified(POWER, points)
+    require_identified(POWER_LAW, points)
     line = stats.linregress(np.log(points.scales[:, 0]), np.log(points.losses))
     return Regression(
         points=points,

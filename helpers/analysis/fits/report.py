@@ -15,7 +15,7 @@ from helpers.analysis.fits.arms import EXPONENT_MARGIN, ArmComparison, ArmFindin
 from helpers.analysis.fits.compare import NestedTest, compare_forms
 from helpers.analysis.fits.fit import Fit, fit
 from helpers.analysis.fits.intervals import MANY_CLUSTERS, NUM_DRAWS, Draws, infer
-from helpers.analysis.fits.laws import OFFSET_POWER, POWER, Law
+from helpers.analysis.fits.laws import OFFSET_POWER_LAW, POWER_LAW, Law
 from helpers.analysis.fits.objective import HUBER, LEAST_SQUARES
 from helpers.analysis.fits.points import Points
 from helpers.analysis.fits.regression import Regression, is_regression, regress
@@ -68,7 +68,7 @@ def parse_scales(texts: Sequence[str], law: Law) -> list[list[float]]:
 
 def _of_line(points: Points, ahead: Sequence[Sequence[float]], notes: Sequence[str]) -> dict[str, Any]:
     """A power law by regression, Huber's fit beside it."""
-    line, least = regress(points), fit(points, POWER, LEAST_SQUARES)
+    line, least = regress(points), fit(points, POWER_LAW, LEAST_SQUARES)
     estimates = line.predict(np.array([scale for (scale,) in ahead]))
     misfit = line.lack_of_fit()
     warnings = [*notes, *least.warnings]
@@ -81,10 +81,10 @@ def _of_line(points: Points, ahead: Sequence[Sequence[float]], notes: Sequence[s
         "parameters": {name: _interval(estimate) for name, estimate in line.parameters().items()},
         "interval": {"level": CONFIDENCE, "method": "regression", "degrees_of_freedom": line.degrees_of_freedom},
         "regression": _regression(line, misfit),
-        "beside": _beside(fit(points, POWER, HUBER)),
-        "predictions": _predictions(estimates, ahead, POWER, ("",)),
+        "beside": _beside(fit(points, POWER_LAW, HUBER)),
+        "predictions": _predictions(estimates, ahead, POWER_LAW, ("",)),
         "warnings": warnings,
-    } | _forms(points, POWER)  # fmt: skip
+    } | _forms(points, POWER_LAW)  # fmt: skip
 
 
 def _of_draws(draws: Draws, ahead: Sequence[Sequence[float]], notes: Sequence[str]) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def _forms(points: Points, law: Law) -> dict[str, Any]:
     if len(law.terms) != 1:
         return {}
     try:
-        return {"forms": [dataclasses.asdict(form) for form in compare_forms(points, (POWER, OFFSET_POWER))]}
+        return {"forms": [dataclasses.asdict(form) for form in compare_forms(points, (POWER_LAW, OFFSET_POWER_LAW))]}
     except ValueError as error:
         return {"forms": None, "forms_not_compared": str(error)}
 

@@ -18,7 +18,7 @@ import pandas as pd
 
 from helpers.analysis.fits.compare import compare_forms
 from helpers.analysis.fits.intervals import infer
-from helpers.analysis.fits.laws import OFFSET_POWER, POWER, Law
+from helpers.analysis.fits.laws import OFFSET_POWER_LAW, POWER_LAW, Law
 from helpers.analysis.fits.points import Points
 from helpers.config import RunConfig
 from helpers.locks import in_turn
@@ -136,7 +136,7 @@ def identified_laws(points: Points) -> tuple[list[Law], dict[str, str]]:
     """The laws of several arms that the points can tell, with an interval, best by AICc first; and why the others are
     left out."""
     laws, reasons = [], {}
-    for law in (POWER.across(points.arm_names), OFFSET_POWER.across(points.arm_names)):
+    for law in (POWER_LAW.across(points.arm_names), OFFSET_POWER_LAW.across(points.arm_names)):
         try:
             compare_forms(points, [law])
             infer(points, law, _NUM_TRIAL_DRAWS)

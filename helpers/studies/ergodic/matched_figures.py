@@ -1,4 +1,4 @@
-"""The figures of the science: matched dXE, in-context curves, decomposition, components, and model size.
+"""The figures of matched dXE, in-context curves, decomposition, components, and model size.
 
 As in `figures`, each is drawn from a frame that is published beside it, and what a frame does not hold is shown as
 missing. Bars and bands are 95 % intervals; a single run has none.
@@ -144,7 +144,7 @@ def components(contrasts: pd.DataFrame, condition: str) -> Figure:
 
 
 def size(sizes: pd.DataFrame, caption: str) -> Figure:
-    """XE from rows of `science.by_size`: against K by model size, and against non-embedding parameters by K.
+    """XE from rows of `findings.by_size`: against K by model size, and against non-embedding parameters by K.
 
     Curves are a little aside of one another, so that their bars can be told apart.
     """
