@@ -40,7 +40,7 @@ def test_analysis_shows_its_figures(open_page: Open, front_end: FrontEnd, storag
 
 
 def test_report_needs_no_network(browser: "Browser", storage: Storage, screenshots: Path):
-    report = next(path for path in analyse(storage, "ergodic") if path.name == "report.html")
+    report = next(path for path in analyse(storage) if path.name == "report.html")
     asked, complaints = [], []
     context = browser.new_context(offline=True, viewport={"width": WIDTH, "height": 1000})
     page = context.new_page()

@@ -103,7 +103,7 @@ def train_by_button(page: NotebookPage, cell: "Locator") -> None:
             const panel = cell.querySelector(".live-panel")?.dataset;
             return panel && Number(panel.steps) > 0 && panel.step === panel.steps &&
                 !cell.querySelector(".picker-train").disabled &&
-                /state\\s+done/.test(cell.querySelector(".picker-plan").innerText);
+                /status\\s+done/.test(cell.querySelector(".picker-plan").innerText);
         }""",
         cell.element_handle(),
     )
