@@ -72,6 +72,8 @@ class DataConfig:
     """A Hub name, a path to a tokenizer.json, or `train:N` (BPE of N tokens); unused by the synthetic source."""
     max_papers_per_component: int | None = None
     """Read only this many papers of each component and split."""
+    near_duplicates: Literal["drop", "keep"] = field(default="drop", metadata=LATE)
+    """drop: no paper that nearly repeats a held-out one is trained on. keep: they are only counted."""
     window_tokens: int = 100
     sampling: Literal["uniform", "epoch"] = "uniform"
     """uniform: component, paper and offset uniform. epoch: every token once an epoch."""
@@ -217,6 +219,7 @@ class RunConfig:
         data["tokenizer"] = portable_name(self.data.tokenizer)
         if self.data.source == SYNTHETIC_SOURCE:
             del data["tokenizer"], data["max_papers_per_component"]
+            data.pop("near_duplicates", None)
         else:
             del data["synthetic"]
         return science

@@ -24,6 +24,12 @@ def require(holds: bool, name: str, value: Any, legal: str) -> None:
         raise ValueError(f"{name} = {value!r} is not possible; use {legal}")
 
 
+def shortened(value: Any, most: int = 100) -> str:
+    """A value as Python writes it, its middle left out where it is long: a bad text may be a whole paper."""
+    written = repr(value[: 2 * most]) + "..." * (len(value) > 2 * most) if isinstance(value, str) else repr(value)
+    return written if len(written) <= most else f"{written[: most // 2]} ... {written[-most // 3 :]}"
+
+
 def three_lines(error: BaseException) -> str:
     """What happened, what was kept, what to do next."""
     name = type(error).__name__

@@ -29,6 +29,8 @@ def cache_request(data: DataConfig) -> dict[str, Any]:
         return request
     limit, tokenizer = data.max_papers_per_component, tokenizer_identity(data.tokenizer)
     request |= {"max_papers_per_component": limit, "tokenizer": tokenizer}
+    if data.near_duplicates == "keep":
+        request["near_duplicates"] = "keep"
     return request | ({"packing": packing_request()} if source.packs else {})
 
 

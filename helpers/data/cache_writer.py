@@ -7,7 +7,7 @@ built in memory, about 50 MB, and lands in storage as one finished file: Drive l
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def write_cache(storage: Storage, cache_id: str, request: dict[str, Any], new: N
         for split, papers in new.splits.items():
             rows, parts = _write_split(storage, folder, split, papers, identity, token_dtype(new.vocab_size), bar)
             index.append(rows)
-            splits[split] = _describe_split(rows, parts, papers.drops, new.components)
+            splits[split] = _describe_split(rows, parts, papers, new.components)
     _publish(storage, folder / INDEX, _parquet_bytes(index[0].schema, iter(index)))
     files = [TOKENIZER, INDEX] if new.tokenizer else [INDEX]
     with _explained(storage, folder / MANIFEST):
@@ -176,7 +176,7 @@ def _index_columns(part: pa.Table) -> pa.Table:
 
 
 def _describe_split(
-    index: pa.Table, parts: list[dict[str, Any]], drops: Mapping[str, int], components: Sequence[str]
+    index: pa.Table, parts: list[dict[str, Any]], papers: SplitPapers, components: Sequence[str]
 ) -> dict[str, Any]:
     of = {name: index.filter(pa.compute.equal(index["category"], name))["num_tokens"] for name in components}
     return {
@@ -185,7 +185,8 @@ def _describe_split(
         "components": {
             name: {"papers": len(tokens), "tokens": pa.compute.sum(tokens).as_py() or 0} for name, tokens in of.items()
         },
-        "drops": dict(drops),
+        "drops": dict(papers.drops),
+        "notes": dict(papers.notes),
         "parts": parts,
     }
 

@@ -32,6 +32,8 @@ class SplitPapers:
     """int64 [N], where papers may be long: a part ends before it holds more than PART_CHARS."""
     drops: Mapping[str, int] = field(default_factory=dict)
     """Papers of the source that were left out, by reason."""
+    notes: Mapping[str, int] = field(default_factory=dict)
+    """What else was counted while they were read."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,14 +1,16 @@
 """What every text source becomes: three splits whose rows read as (text, label name), with errors that name the row."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets import ClassLabel, Dataset, Features, IterableDataset, Value
+from datasets.exceptions import DatasetGenerationError
 
 from helpers.config import SPLITS
+from helpers.errors import shortened
 
 _COLUMNS = ("text", "label")
 
@@ -16,6 +18,7 @@ _COLUMNS = ("text", "label")
 class Paper(NamedTuple):
     text: str
     label: str
+    """As it is written: white space may stand around the name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,20 +58,22 @@ class PaperSplit:
 
     def _paper(self, row: int, text: Any, label: Any) -> Paper:
         if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"{self.name} row {row}: text = {text!r} holds no text; remove the row or fill it in")
+            raise ValueError(
+                f"{self.name} row {row}: text = {shortened(text)} holds no text; remove the row or fill it in"
+            )
         for string in self.deleted:
             text = text.replace(string, "")
         return Paper(text, self._label_name(row, label))
 
     def _label_name(self, row: int, label: Any) -> str:
-        where = f"{self.name} row {row}: label = {label!r}"
+        where = f"{self.name} row {row}: label = {shortened(label)}"
         if isinstance(label, int) and self.label_names is None:
             raise ValueError(f"{where} is a number without a name; give names, or a ClassLabel feature that holds them")
         if isinstance(label, int) and 0 <= label < len(self.label_names):
             label = self.label_names[label]
         if not isinstance(label, str) or not label.strip():
             raise ValueError(f"{where} names no component; every paper needs one, for example 'math.GR'")
-        if self.legal_labels and label not in self.legal_labels:
+        if self.legal_labels and label.strip() not in self.legal_labels:
             raise ValueError(f"{where} is unknown; the labels here are {', '.join(self.legal_labels)}")
         return label
 
@@ -129,13 +134,22 @@ def story_splits(
     splits = {}
     for name, rows in stories.items():
         arguments = {"rows": rows, "component": component, "limit": limit}
-        features = Features({column: Value("string") for column in _COLUMNS})
-        read = Dataset.from_generator(
-            _walk_stories, features=features, cache_dir=str(cache_folder), gen_kwargs=arguments
-        )
+        read = generated_split(name, _walk_stories, arguments, cache_folder).rows
         told = read.filter(lambda texts: list(map(bool, texts)), input_columns="text", batched=True)
         splits[name] = PaperSplit(name=name, rows=told, drops={"blank": len(read) - len(told)})
     return splits
+
+
+def generated_split(
+    name: str, rows: Callable[..., Iterator[dict[str, str]]], arguments: dict[str, Any], cache_folder: Path
+) -> PaperSplit:
+    """The split of the rows that `rows(**arguments)` yields, kept in `cache_folder`; its ValueError is passed on."""
+    features = Features({column: Value("string") for column in _COLUMNS})
+    try:
+        kept = Dataset.from_generator(rows, features=features, cache_dir=str(cache_folder), gen_kwargs=arguments)
+    except DatasetGenerationError as error:
+        raise (error.__cause__ if isinstance(error.__cause__, ValueError) else error) from None
+    return PaperSplit(name=name, rows=kept)
 
 
 def _walk_stories(rows: Iterable[Mapping[str, Any]], component: str, limit: int | None) -> Iterator[dict[str, str]]:

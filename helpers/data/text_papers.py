@@ -30,7 +30,7 @@ def text_papers(
     num_tokens = trained_tokens(data.tokenizer)
     tokenizer = load_tokenizer(data.tokenizer) if num_tokens is None else None  # fails before a long download
     texts = _read(data, source, cache_folder, report, load)
-    cleaned = clean(texts.splits, report)
+    cleaned = clean(texts.splits, report, drop_near_duplicates=data.near_duplicates == "drop")
     if tokenizer is None:
         report(f"training a BPE tokenizer of {num_tokens:,} tokens on the train split")
         tokenizer = train_tokenizer(num_tokens, _texts(texts.splits["train"], cleaned.splits["train"].rows))
@@ -77,4 +77,4 @@ def _tokenised(papers: PaperSplit, kept: KeptPapers, tokenizer: PaperTokenizer) 
             yield Batch(kept.paper_ids[batch], kept.labels[batch], tokenizer.encode(texts))
 
     drops = {**papers.drops, **kept.drops}
-    return SplitPapers(num_papers=len(kept.rows), read=read, num_chars=kept.num_chars, drops=drops)
+    return SplitPapers(num_papers=len(kept.rows), read=read, num_chars=kept.num_chars, drops=drops, notes=kept.notes)

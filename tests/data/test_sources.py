@@ -136,13 +136,14 @@ def test_clean_by_hand(tmp_path: Path) -> None:
         "validation": [0, 2],
         "test": [0, 2],
     }
-    assert cleaned["train"].drops == {"ambiguous_label": 2, "held_out": 2, "duplicate": 2}
-    assert cleaned["validation"].drops == {"ambiguous_label": 0, "held_out": 1, "duplicate": 0}
-    assert cleaned["test"].drops == {"ambiguous_label": 1, "held_out": 0, "duplicate": 0}
+    assert cleaned["train"].drops == {"ambiguous_label": 2, "held_out": 2, "near_held_out": 0, "duplicate": 2}
+    assert cleaned["validation"].drops == {"ambiguous_label": 0, "held_out": 1, "near_held_out": 0, "duplicate": 0}
+    assert cleaned["test"].drops == {"ambiguous_label": 1, "held_out": 0, "near_held_out": 0, "duplicate": 0}
     assert cleaned["train"].paper_ids[0] == text_digest("a ring").hex()[:16]
     assert cleaned["train"].num_chars.dtype == np.int64
     assert lines[-1] == (
-        "train: 8 papers read, 2 kept; dropped 2 repeated, 2 that a held-out split holds, 2 under more than one label"
+        "train: 8 papers read, 2 kept; dropped 2 repeated, 2 that a held-out split holds, 0 that nearly repeat one of "
+        "those, 2 under more than one label"
     )
 
 
@@ -151,11 +152,11 @@ def test_normalised() -> None:
 
 
 BAD_ROWS = {
-    "empty text": ([*GOOD, ("", "math.AC")], "train row 2: text = ''"),
-    "blank text": ([*GOOD, (" \n", "math.AC")], "train row 2: text"),
-    "null text": ([*GOOD, (None, "math.AC")], "train row 2: text = None"),
-    "null label": ([*GOOD, ("on fields", None)], "train row 2: label = None names no component"),
-    "number": ([("on rings", 3), ("on groups", 4)], "train row 0: label = 3 is a number without a name"),
+    "empty text": ([*GOOD, ("", "math.AC")], "train.jsonl line 3: text = ''"),
+    "blank text": ([*GOOD, (" \n", "math.AC")], "train.jsonl line 3: text"),
+    "null text": ([*GOOD, (None, "math.AC")], "train.jsonl line 3: text = None"),
+    "null label": ([*GOOD, ("on fields", None)], "train.jsonl line 3: label = None names no component"),
+    "number": ([("on rings", 3), ("on groups", 4)], "train.jsonl line 1: label = 3 is a number without a name"),
     "no label column": ([{"text": "on rings"}], "column 'label' is missing; there are text"),
     "no text column": ([{"body": "on rings", "label": "x"}], "column 'text' is missing; there are body, label"),
 }
@@ -189,7 +190,7 @@ def test_parquet_that_is_not_utf8_is_an_error(tmp_path: Path, limit: int | None)
     text = pa.Array.from_buffers(pa.string(), 2, raw.buffers())
     pq.write_table(pa.table({"text": text, "label": ["x", "y"]}), folder / "train.parquet")
     data = DataConfig(source=str(folder), tokenizer="train:300", max_papers_per_component=limit)
-    message = "train row 1: text is not UTF-8" if limit is None else "could not be read from .*utf-8"
+    message = "train.parquet row 1: text is not UTF-8"
     require_nothing_written(data, Storage.at(tmp_path / "out"), message)
 
 
@@ -197,7 +198,7 @@ def test_json_that_is_no_json_is_an_error(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "papers", GOOD)
     (folder / "train.jsonl").write_text('{"text": "cut', encoding="utf-8")
     data = DataConfig(source=str(folder), tokenizer="train:300")
-    require_nothing_written(data, Storage.at(tmp_path / "out"), "could not be read from train.jsonl")
+    require_nothing_written(data, Storage.at(tmp_path / "out"), r"train\.jsonl line 1 is not JSON")
 
 
 @pytest.mark.parametrize(

@@ -268,7 +268,7 @@ def test_the_hub_gives_train_and_its_validation_as_test(tmp_path: Path, storage:
     assert told(cache, storage) == {"train": texts[:last], "test": texts[80 : 80 + (limit or 20)]}
     assert cache.components == ("tinystories",)
     assert cache.manifest["origin"] == "roneneldan/TinyStories@f54c09f"
-    drops = {"blank": 1, "ambiguous_label": 0, "held_out": 0 if limit else 1, "duplicate": 0}
+    drops = {"blank": 1, "ambiguous_label": 0, "held_out": 0 if limit else 1, "near_held_out": 0, "duplicate": 0}
     assert cache.manifest["splits"]["train"]["drops"] == drops
     assert any("packed into papers of 2,048 tokens" in line for line in lines)
     assert any("has no validation split" in line for line in lines)

@@ -1,83 +1,50 @@
-"""Papers in Parquet or JSONL files on this machine: which file holds which split, and the papers in them."""
+"""Papers in Parquet or JSONL files on this machine (`split_files` says which, `rows` reads them)."""
 
-import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helpers.config import DataConfig
-from helpers.data.file_content import content_sha256, require_utf8
+from helpers.data.file_content import content_sha256
 from helpers.data.sources.source import Load, Report, Source
+from helpers.data.sources.split_files import split_files, unread_files
 
 if TYPE_CHECKING:
     from helpers.data.papers import TextSource
 
-_SPLIT_WORDS = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
-_KINDS = {".parquet": "parquet", ".jsonl": "json"}
-_EXAMPLE = "train.parquet, validation.parquet, test.parquet (or .jsonl)"
-
 
 def read(data: DataConfig, cache_folder: Path, report: Report, load: Load) -> "TextSource":
-    """The papers of local files; ValueError names the file or row that cannot be read."""
-    from datasets.exceptions import DatasetGenerationError
+    """The papers of local files; ValueError names the file and row that cannot be read. `load` has no part in it."""
+    from helpers.data.papers import TextSource, generated_split
 
-    from helpers.data.papers import TextSource, first_cause, paper_splits
-
-    files, limit = split_files(data.source), data.max_papers_per_component
-    # A Parquet file is checked row by row.
-    require_utf8(path for paths in files.values() for path in paths if path.suffix != ".parquet")
+    files = split_files(data.source)
+    if unread := unread_files(data.source):
+        report(f"not read, for their names belong to no split: {', '.join(unread)}")
+    limit = data.max_papers_per_component
+    splits = {
+        name: generated_split(name, _rows, {"paths": tuple(map(str, paths)), "limit": limit}, cache_folder)
+        for name, paths in files.items()
+    }
     names = ", ".join(path.name for paths in files.values() for path in paths)
-    try:
-        loaded = load(
-            path=builder_name(files),
-            data_files={split: [str(path) for path in paths] for split, paths in files.items()},
-            cache_dir=str(cache_folder),
-            streaming=limit is not None,
-        )
-        splits = paper_splits(loaded, cache_folder=cache_folder, limit=limit)
-    except (ValueError, DatasetGenerationError) as error:
-        raise ValueError(f"source = {data.source!r} could not be read from {names}: {first_cause(error)}") from error
     return TextSource(origin=f"local files {names}", splits=splits)
 
 
-def split_files(source: str) -> dict[str, list[Path]]:
-    """The files of each split of `source`, found by the first word of their names and sorted.
+def _rows(paths: tuple[str, ...], limit: int | None) -> Iterator[dict[str, str]]:
+    """The rows of the files, one file at a time; with a limit, at most so many of each label.
 
-    A folder gives its Parquet or JSONL files; a file gives itself and the files of its kind beside it. Raises
-    ValueError when there are none, when both kinds are there, or when train or test is missing.
+    A tuple, for `datasets` calls a generator once for each item of a list.
     """
-    place = Path(os.path.expanduser(source))
-    if not place.exists():
-        raise ValueError(
-            f"source = {source!r} does not exist; use arxiv, synthetic, tinystories, a .txt file of stories, "
-            f"or a folder of papers: {_EXAMPLE}"
-        )
-    kinds = [place.suffix] if place.is_file() else list(_KINDS)
-    folder = place.parent if place.is_file() else place
-    files = sorted(file for file in folder.iterdir() if file.suffix in kinds and _split_of(file))
-    if place.is_file() and place not in files:
-        raise ValueError(f"source = {source!r} is no file of a split; use names such as {_EXAMPLE}")
-    if len({file.suffix for file in files}) > 1:
-        raise ValueError(f"source = {source!r} holds both Parquet and JSONL files; name one, or keep one kind there")
-    splits = {split: [file for file in files if _split_of(file) == split] for split in _SPLIT_WORDS}
-    for split in ("train", "test"):
-        if not splits[split]:
-            raise ValueError(f"source = {source!r} has no {split} split; it needs {_EXAMPLE}")
-    return {split: paths for split, paths in splits.items() if paths}
+    from helpers.data.sources.rows import read_rows
 
-
-def builder_name(files: dict[str, list[Path]]) -> str:
-    """What `datasets.load_dataset` calls the reader of these files: `parquet` or `json`."""
-    return _KINDS[files["train"][0].suffix]
-
-
-def _split_of(file: Path) -> str | None:
-    """`train-00000-of-00002.parquet` -> `train`; the word must end there, so `training_notes.jsonl` is no split."""
-    for split, words in _SPLIT_WORDS.items():
-        for word in words:
-            rest = file.stem.removeprefix(word)
-            if rest != file.stem and not rest[:1].isalpha():
-                return split
-    return None
+    taken: dict[str, int] = {}
+    for path in paths:
+        for row in read_rows(Path(path)):
+            label = row["label"].strip()
+            taken[label] = taken.get(label, 0) + 1
+            if limit is None or taken[label] <= limit:
+                yield row
+    if not taken:
+        raise ValueError(f"{', '.join(paths)}: no row; a split needs papers")
 
 
 def _identity(data: DataConfig) -> dict[str, Any]:
