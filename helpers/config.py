@@ -27,6 +27,9 @@ TINYSTORIES_SOURCE = "tinystories"
 SPLITS = ("train", "validation", "test")
 PYTHIA_TOKENIZER = "EleutherAI/pythia-70m"
 
+TRAIN = "train:"
+"""Before the number of tokens of a tokenizer that is trained on the train split."""
+
 _SEEDS = 2**63  # random words are drawn with a seed of 64 bits
 
 LATE = {"late": True}
@@ -70,6 +73,8 @@ class DataConfig:
     or to a .txt file of stories with <|endoftext|> between them."""
     tokenizer: str = PYTHIA_TOKENIZER
     """A Hub name, a path to a tokenizer.json, or `train:N` (BPE of N tokens); unused by the synthetic source."""
+    bos_token: str = field(default="", metadata=LATE)
+    """The token before each window; empty: the one that the tokenizer's file itself names."""
     max_papers_per_component: int | None = None
     """Read only this many papers of each component and split."""
     near_duplicates: Literal["drop", "keep"] = field(default="drop", metadata=LATE)
@@ -92,6 +97,14 @@ class DataConfig:
         names, limit = self.components, self.max_papers_per_component
         require(len(set(names)) == len(names), "data.components", names, "each name once")
         require(limit is None or limit >= 1, "data.max_papers_per_component", limit, "none or at least 1")
+        if self.bos_token and self.tokenizer.startswith(TRAIN):
+            raise ValueError(f"data.bos_token = {self.bos_token!r}: a tokenizer that is trained here has its own BOS")
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """The fields that have no part in a run with this source."""
+        of_texts = ("tokenizer", "bos_token", "max_papers_per_component", "near_duplicates")
+        return of_texts if self.source == SYNTHETIC_SOURCE else ("synthetic",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,11 +230,8 @@ class RunConfig:
         data = science["data"]
         data["source"] = portable_name(self.data.source)
         data["tokenizer"] = portable_name(self.data.tokenizer)
-        if self.data.source == SYNTHETIC_SOURCE:
-            del data["tokenizer"], data["max_papers_per_component"]
-            data.pop("near_duplicates", None)
-        else:
-            del data["synthetic"]
+        for name in self.data.unused:
+            data.pop(name, None)
         return science
 
     @property

@@ -31,6 +31,8 @@ def cache_request(data: DataConfig) -> dict[str, Any]:
     request |= {"max_papers_per_component": limit, "tokenizer": tokenizer}
     if data.near_duplicates == "keep":
         request["near_duplicates"] = "keep"
+    if data.bos_token:
+        request["bos_token"] = data.bos_token
     return request | ({"packing": packing_request()} if source.packs else {})
 
 

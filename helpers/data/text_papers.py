@@ -28,7 +28,9 @@ def text_papers(
     when the Hub cannot be read.
     """
     num_tokens = trained_tokens(data.tokenizer)
-    tokenizer = load_tokenizer(data.tokenizer) if num_tokens is None else None  # fails before a long download
+    tokenizer = (
+        load_tokenizer(data.tokenizer, data.bos_token) if num_tokens is None else None
+    )  # fails before a long download
     texts = _read(data, source, cache_folder, report, load)
     cleaned = clean(texts.splits, report, drop_near_duplicates=data.near_duplicates == "drop")
     if tokenizer is None:

@@ -5,9 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from helpers.config import is_path
+from helpers.config import TRAIN, is_path
 
-TRAIN = "train:"
 _BYTES = 256
 
 

@@ -6,18 +6,22 @@ With TOKENIZERS_PARALLELISM=false in the environment it gives the same tokens on
 
 import functools
 import hashlib
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from helpers.config import is_path, portable_name
+from helpers.config import TRAIN, is_path, portable_name
 from helpers.data.new_cache import token_dtype
-from helpers.data.tokenizer_spec import TRAIN, read_tokenizer_file
+from helpers.data.tokenizer_spec import read_tokenizer_file
+from helpers.errors import shortened
 
-_BOS_NAMES = ("<|endoftext|>", "<s>", "<bos>")
+_BOS_NAMES = ("<|endoftext|>", "<s>", "<bos>", "<|begin_of_text|>")
+"""Looked for, in this order, in a file whose template names none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,18 +29,30 @@ class PaperTokenizer:
     name: str
     file: bytes
     """The whole tokenizer.json."""
+    bos: str
+    """The token that stands before a window."""
 
     @classmethod
-    def read(cls, name: str, file: bytes) -> "PaperTokenizer":
-        """ValueError when `file` is no tokenizer.json or its vocabulary has no BOS token."""
-        tokenizer = cls(name=name, file=file)
+    def read(cls, name: str, file: bytes, bos: str = "") -> "PaperTokenizer":
+        """With the BOS token `bos`, or else with that which the file's template or a known name tells.
+
+        ValueError when `file` is no tokenizer.json or its vocabulary has no such token.
+        """
         try:
-            vocabulary = tokenizer.backend.get_vocab()
+            vocabulary = Tokenizer.from_str(file.decode("utf-8")).get_vocab(with_added_tokens=True)
         except Exception as error:  # the Rust library raises a bare Exception
-            raise ValueError(f"tokenizer = {name!r} is not a tokenizer.json ({error})") from error
-        if not any(bos in vocabulary for bos in _BOS_NAMES):
-            raise ValueError(f"tokenizer = {name!r} has no BOS token; it needs one of {', '.join(_BOS_NAMES)}")
-        return tokenizer
+            raise ValueError(f"tokenizer = {name!r} is not a tokenizer.json ({shortened(str(error))})") from error
+        content = json.loads(file)
+        if bos and bos not in vocabulary:
+            raise ValueError(f"data.bos_token = {bos!r} is no token of {name!r}; {_special_tokens(content)}")
+        candidates = [bos] if bos else [*_declared_bos(content.get("post_processor")), *_BOS_NAMES]
+        found = next((token for token in candidates if token in vocabulary), None)
+        if found is None:
+            raise ValueError(
+                f"tokenizer = {name!r} has no BOS token: neither does its template name one, nor has it one of "
+                f"{', '.join(_BOS_NAMES)}; choose one by data.bos_token. {_special_tokens(content)}"
+            )
+        return cls(name=name, file=file, bos=found)
 
     @functools.cached_property
     def backend(self) -> Tokenizer:
@@ -53,7 +69,7 @@ class PaperTokenizer:
 
     @property
     def bos_id(self) -> int:
-        return next(id_ for id_ in map(self.backend.token_to_id, _BOS_NAMES) if id_ is not None)
+        return self.backend.token_to_id(self.bos)
 
     @functools.cached_property
     def vocab_size(self) -> int:
@@ -67,13 +83,14 @@ class PaperTokenizer:
         return [np.asarray(encoding.ids, dtype) for encoding in encodings]
 
 
-def load_tokenizer(spec: str, download: Callable[..., str] | None = None) -> PaperTokenizer:
-    """The tokenizer of a Hub name or of a path; `download` stands in for `huggingface_hub.hf_hub_download`.
+def load_tokenizer(spec: str, bos: str = "", download: Callable[..., str] | None = None) -> PaperTokenizer:
+    """The tokenizer of a Hub name or of a path, with the BOS token `bos` or its own.
 
-    Raises ValueError for a file that is no tokenizer.json or has no BOS token, RuntimeError when the Hub fails.
+    `download` stands in for `huggingface_hub.hf_hub_download`. Raises ValueError for a file that is no tokenizer.json
+    or has no BOS token, RuntimeError when the Hub fails.
     """
     file = read_tokenizer_file(spec) if is_path(spec) else _download(spec, download)
-    return PaperTokenizer.read(portable_name(spec), file)
+    return PaperTokenizer.read(portable_name(spec), file, bos)
 
 
 def train_tokenizer(num_tokens: int, texts: Iterable[str]) -> PaperTokenizer:
@@ -101,3 +118,20 @@ def _download(name: str, download: Callable[..., str] | None) -> bytes:
             f"tokenizer = {name!r} could not be read from the Hub ({type(error).__name__}: {str(error)[:200]}); "
             "check the name and the network, or use a path to a tokenizer.json, or train:4096"
         ) from error
+
+
+def _declared_bos(processor: dict[str, Any] | None) -> list[str]:
+    """The special token that a tokenizer.json itself puts before a text, if there is one."""
+    match processor:
+        case {"type": "Sequence", "processors": list(inner)}:
+            return [token for one in inner for token in _declared_bos(one)]
+        case {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": str(token)}}, *_]}:
+            return [token]
+        case {"cls": [str(token), _]}:  # of BERT and RoBERTa
+            return [token]
+    return []
+
+
+def _special_tokens(content: dict[str, Any]) -> str:
+    names = [token["content"] for token in content.get("added_tokens") or () if token.get("special")]
+    return f"Its special tokens are {', '.join(names[:8])}" if names else "It has no special tokens"

@@ -44,6 +44,8 @@ def find_preset(
     overrides = [*chosen, *map(_keep_study, overrides)]
     preset = presets[name].pinned(overrides)
     config = _with_absolute_paths(apply_overrides(preset.config, overrides))
+    for override in overrides:
+        _require_used(override, config.data)
     return dataclasses.replace(preset, config=config).only(only)
 
 
@@ -64,6 +66,13 @@ def _keep_study(override: str) -> str:
     if override.partition("=")[0].strip() == "study":
         raise ValueError(f"override {override!r}: the study has its own option; override such as train.steps=500")
     return override
+
+
+def _require_used(override: str, data: DataConfig) -> None:
+    field = override.partition("=")[0].strip()
+    for name in data.unused:
+        if field == f"data.{name}" or field.startswith(f"data.{name}."):
+            raise ValueError(f"override {override!r}: {field} has no part in a run with source = {data.source!r}")
 
 
 def _with_absolute_paths(config: RunConfig) -> RunConfig:

@@ -212,9 +212,48 @@ def word_tokenizer(path: Path, words: list[str]) -> Path:
 
 def test_a_vocabulary_without_bos_is_an_error(tmp_path: Path) -> None:
     path = word_tokenizer(tmp_path / "tokenizer.json", ["?", "ring"])
-    with pytest.raises(ValueError, match=r"has no BOS token; it needs one of <\|endoftext\|>, <s>, <bos>"):
+    with pytest.raises(ValueError, match=r"has no BOS token.*choose one by data.bos_token. It has no special tokens"):
         load_tokenizer(str(path))
     assert load_tokenizer(str(word_tokenizer(path, ["?", "ring", "<s>"]))).bos_id == 2
+
+
+TEMPLATES = {
+    "a name of its own": lambda: template("<|start|> $A", "<|start|>"),
+    "Llama 3's": lambda: tokenizers.processors.Sequence(
+        [tokenizers.processors.ByteLevel(), template("<|start|> $A", "<|start|>")]
+    ),
+    "BERT's": lambda: tokenizers.processors.BertProcessing(("</s>", 1), ("<|start|>", 2)),
+}
+
+
+def template(single: str, *tokens: str) -> tokenizers.processors.TemplateProcessing:
+    return tokenizers.processors.TemplateProcessing(single=single, special_tokens=[(token, 2) for token in tokens])
+
+
+@pytest.mark.parametrize("case", TEMPLATES)
+def test_the_bos_that_the_file_names_goes_before_a_known_name(tmp_path: Path, case: str) -> None:
+    backend = tokenizers.Tokenizer.from_file(
+        str(word_tokenizer(tmp_path / "t.json", ["<s>", "</s>", "<|start|>", "ring"]))
+    )
+    backend.post_processor = TEMPLATES[case]()
+    assert PaperTokenizer.read("t", backend.to_str().encode()).bos == "<|start|>"
+
+
+def test_a_bos_can_be_given_and_one_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    backend = tokenizers.Tokenizer.from_file(str(word_tokenizer(tmp_path / "t.json", ["?", "ring"])))
+    backend.add_special_tokens(["[BEGIN]", "[END]"])
+    backend.post_processor = template("$A [END]", "[END]")  # an end is no beginning
+    backend.save(str(tmp_path / "t.json"))
+    with pytest.raises(ValueError, match=r"choose one by data.bos_token. Its special tokens are \[BEGIN\], \[END\]"):
+        load_tokenizer(str(tmp_path / "t.json"))
+    assert load_tokenizer(str(tmp_path / "t.json"), "[BEGIN]").bos_id == 2
+    with pytest.raises(ValueError, match=r"bos_token = 'BEGIN' is no token .* special tokens are \[BEGIN\], \[END\]"):
+        load_tokenizer(str(tmp_path / "t.json"), "BEGIN")
+    with pytest.raises(ValueError, match="a tokenizer that is trained here has its own BOS"):
+        DataConfig(tokenizer="train:300", bos_token="[BEGIN]")
+    given = DataConfig(source=str(tmp_path / "t.txt"), tokenizer=str(tmp_path / "t.json"), bos_token="[BEGIN]")
+    (tmp_path / "t.txt").write_text("once")
+    assert cache_id(given) != cache_id(dataclasses.replace(given, bos_token=""))
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b'{"version": "1.0"}'])
