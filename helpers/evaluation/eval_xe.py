@@ -20,7 +20,7 @@ from helpers.data.window_dataset import read_windows
 from helpers.device import choose_device
 from helpers.evaluation.bayes import BayesReference
 from helpers.evaluation.windows import evaluation_windows
-from helpers.models.language_model import build_model
+from helpers.models.language_model import build_model, load_weights
 from helpers.models.window_model import WindowModel
 from helpers.runs.checkpoints import Tensors
 from helpers.runs.events import Evaluated, Subscriber
@@ -62,7 +62,7 @@ def evaluate(
 def load_model(config: RunConfig, cache: TokenCache, weights: Tensors) -> WindowModel:
     """The model with a snapshot's weights, in evaluation mode, in float32."""
     model = build_model(config.model, cache.vocab_size, cache.bos_id, config.seed)
-    model.load_state_dict(weights)
+    load_weights(model, weights)
     return WindowModel(model, cache.bos_id).to(choose_device(config.execution)).eval()
 
 

@@ -1,11 +1,13 @@
 """One notebook, executed by papermill in a process of its own: `python -m helpers.grid.child JOB.json`.
 
 A process for each notebook, because papermill's `cwd` is not safe between threads; sockets in a folder of its own,
-because kernels that start at once race for TCP ports. The job names notebook, parameters, output, and a failure file
-that receives one line when a cell fails. The sockets' folder is the parent's, who removes it also after a kill.
+because kernels that start at once race for TCP ports. The kernel is this interpreter's, whatever kernelspecs there
+are. The job names notebook, parameters, output, and a failure file that receives one line when a cell fails. The
+sockets' folder is the parent's, who removes it also after a kill.
 """
 
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -15,7 +17,8 @@ import papermill
 from traitlets.config import Config
 
 from helpers.repository import ROOT
-from helpers.runs.status import KERNEL_DIED
+
+KERNEL = "python3"
 
 
 def main(job_file: str) -> int:
@@ -28,27 +31,34 @@ def main(job_file: str) -> int:
         reason = f"{error.ename}: {error.evalue}"
     except nbclient.exceptions.DeadKernelError:
         reason = "the kernel died while a cell was running; most often the memory did not suffice"
-        _record(Path(job["output"]), reason)
+    except Exception as error:  # of the start of a kernel: papermill and jupyter_client fail in their own ways
+        reason = f"the notebook could not be executed by {sys.executable} ({type(error).__name__}: {error})"
     else:
         return 0
     Path(job["failure"]).write_text(" ".join(reason.split())[:500], encoding="utf-8")
     return 1
 
 
-def _record(output: Path, reason: str) -> None:
-    """Write the reason into the executed notebook, which without it looks as if every cell had ended well."""
-    notebook = json.loads(output.read_text(encoding="utf-8"))
-    notebook["metadata"][KERNEL_DIED] = reason
-    output.write_text(json.dumps(notebook, ensure_ascii=False), encoding="utf-8")
+def own_kernel(folder: Path) -> None:
+    """Write a kernelspec of this interpreter into `folder`, where Jupyter looks before all other places."""
+    spec = folder / "kernels" / KERNEL / "kernel.json"
+    spec.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    content = {"argv": command, "display_name": "Python 3", "language": "python"}
+    spec.write_text(json.dumps(content), encoding="utf-8")
+    others = [os.environ["JUPYTER_PATH"]] if os.environ.get("JUPYTER_PATH") else []
+    os.environ["JUPYTER_PATH"] = os.pathsep.join([str(folder), *others])
 
 
 def execute(notebook: str, output: str, parameters: dict, sockets: str) -> None:
     """Run a notebook with its kernel over IPC, the sockets in the folder `sockets`."""
+    own_kernel(Path(sockets))
     ipc = {"transport": "ipc", "ip": f"{sockets}/kernel"}
     papermill.execute_notebook(
         notebook,
         output,
         parameters=parameters,
+        kernel_name=KERNEL,
         cwd=str(ROOT),
         progress_bar=False,
         config=Config(KernelManager=ipc, ConnectionFileMixin=ipc),

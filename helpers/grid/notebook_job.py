@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from helpers.repository import NOTEBOOK_FOLDERS, ROOT
-from helpers.storage import Storage, publish, require_name
+from helpers.runs.status import FAILURE
+from helpers.storage import Storage, publish_text, require_name
 
 _STOP_GRACE_S = 15
 
@@ -72,8 +73,9 @@ class Children:
             code = self._run(orders, threads)
         if code is None:
             return "stopped"
-        kept = _publish_output(job)
-        return _reason(code, job) or kept
+        reason = _reason(code, job)
+        kept = _publish_output(job, reason)
+        return reason or kept
 
     def _run(self, orders: Path, threads: int) -> int | None:
         """The exit code of a child that follows `orders`; None if no child may start any more."""
@@ -143,12 +145,19 @@ def _environment(threads: int) -> dict[str, str]:
     return os.environ | share
 
 
-def _publish_output(job: Job) -> str | None:
-    """Copy what was executed to the storage; the reason if that is not possible, which does not undo the run."""
+def _publish_output(job: Job, failure: str | None) -> str | None:
+    """Publish what was executed, with the reason of a failure that no cell shows: papermill calls cells completed that
+    never ran. The reason if that is not possible, which does not undo the run."""
     if not job.output.exists():
         return None
     try:
-        publish(job.storage.notebook(job.name), lambda temporary: shutil.copyfile(job.output, temporary))
+        notebook = json.loads(job.output.read_bytes())
+        outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+        if failure and not any(output["output_type"] == "error" for output in outputs):
+            notebook["metadata"][FAILURE] = failure
+        publish_text(job.storage.notebook(job.name), json.dumps(notebook, ensure_ascii=False, indent=1))
+    except (ValueError, LookupError, TypeError) as error:
+        return f"the executed notebook was cut while it was saved ({error}) and is not published; it is at {job.output}"
     except OSError as error:
         return f"the executed notebook could not be copied to the storage ({error}); it is at {job.output}"
     return None

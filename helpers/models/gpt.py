@@ -48,6 +48,10 @@ class GPT(nn.Module):
     def undecayed_matrices(self) -> list[nn.Parameter]:
         return [self.token_embedding.weight, self.position_embedding.weight]
 
+    @staticmethod
+    def name_in_files(name: str) -> str:
+        return name
+
     def _initialise(self) -> None:
         """LayerNorms begin as torch makes them, at weight 1 and bias 0."""
         residual_std = _INIT_STD / math.sqrt(2 * len(self.layers))

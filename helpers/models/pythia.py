@@ -6,6 +6,8 @@ parameters, so the totals stay) and dropout.
 B batch, T positions, D width, V vocabulary rows.
 """
 
+import re
+
 import torch
 from torch import nn
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
@@ -13,6 +15,20 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 from helpers.model_config import PythiaConfig
 from helpers.models.counts import embedding_rows
 from helpers.models.pythia_counts import FEED_FORWARD_MULTIPLE
+
+_NAMES = (
+    (r"^(?:embed_out|lm_head)\.", "head."),  # transformers 5.0 and later versions
+    (r"^gpt_neox\.embed_in\.", "embedding."),
+    (r"^gpt_neox\.final_layer_norm\.", "final_norm."),
+    (r"^gpt_neox\.layers\.", "layers."),
+    (r"\.input_layernorm\.", ".attention_norm."),
+    (r"\.post_attention_layernorm\.", ".mlp_norm."),
+    (r"\.attention\.query_key_value\.", ".attention.qkv."),
+    (r"\.attention\.dense\.", ".attention.out."),
+    (r"\.mlp\.dense_h_to_4h\.", ".mlp.up."),
+    (r"\.mlp\.dense_4h_to_h\.", ".mlp.down."),
+)
+"""Names of transformers' tensors, and ours in their place."""
 
 
 class PythiaForCausalLM(GPTNeoXForCausalLM):
@@ -27,6 +43,12 @@ class PythiaForCausalLM(GPTNeoXForCausalLM):
 
     def undecayed_matrices(self) -> list[nn.Parameter]:
         return []
+
+    @staticmethod
+    def name_in_files(name: str) -> str:
+        for pattern, own in _NAMES:
+            name = re.sub(pattern, own, name)
+        return name
 
 
 def neox_config(model: PythiaConfig, vocab_size: int, bos_id: int) -> GPTNeoXConfig:

@@ -1,4 +1,4 @@
-"""Where a run's numbers come from: versions, revision, machine. Recorded, never hashed; the environment is not read."""
+"""Where a session's numbers come from: versions, revision, machine, environment. Recorded, never hashed."""
 
 import importlib.metadata
 import platform
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from helpers.environment import recorded_environment
 
 _PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy", "pyarrow", "safetensors")
 
@@ -19,6 +21,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "environment": recorded_environment(),
     }
 
 

@@ -25,8 +25,10 @@ from helpers.storage import Storage
 Status = Literal["done", "running", "failed", "begun", "missing"]
 STATUSES: tuple[Status, ...] = ("done", "running", "failed", "begun", "missing")
 
-KERNEL_DIED = "kernel_died"
-"""In the metadata of a notebook whose kernel died: why, in words."""
+FAILURE = "failure"
+"""In the metadata of a notebook that did not end and none of whose cells says why: the reason in words."""
+_FAILURE_BEFORE = "kernel_died"
+"""The same in notebooks of earlier versions."""
 
 _NOT_FAILURES = ("TimeIsUp", "KeyboardInterrupt")  # a run that was stopped, with its checkpoint
 _PERIODS = 2  # a run that writes a checkpoint a period is taken for stopped after so many without one
@@ -86,11 +88,11 @@ def notebook_error(path: Path, since_s: float = 0.0) -> str:
         notebook = json.loads(path.read_bytes())
         outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
         errors = [(output["ename"], output["evalue"]) for output in outputs if output["output_type"] == "error"]
-        death = notebook["metadata"].get(KERNEL_DIED, "")
+        failure = notebook["metadata"].get(FAILURE) or notebook["metadata"].get(_FAILURE_BEFORE, "")
     except (OSError, ValueError, LookupError, TypeError, AttributeError):  # none was executed, or it was cut
         return ""
     reasons = [f"{name}: {value}" for name, value in errors if name not in _NOT_FAILURES]
-    return " ".join(" ".join([*reasons[:1], death]).split())[:500]
+    return " ".join(" ".join([*reasons[:1], failure]).split())[:500]
 
 
 def _progress(config: RunConfig, storage: Storage) -> dict[str, Any]:

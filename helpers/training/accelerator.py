@@ -7,6 +7,7 @@ from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
 
 from helpers.config import RunConfig
+from helpers.environment import hidden_settings
 from helpers.models.window_model import WindowModel
 from helpers.storage import Storage
 
@@ -15,22 +16,21 @@ _MEMORY_SHARE = 0.9  # of the card; the rest is for fragmentation and what else 
 
 
 def make_accelerator(config: RunConfig, storage: Storage, device: torch.device, precision: str) -> Accelerator:
-    """An Accelerator for one run. ValueError for a tracker that is not installed, or more than one process."""
+    """An Accelerator for one run, of settings that only its config gives. ValueError for a tracker that is not
+    installed."""
     available = [str(tracker) for tracker in get_available_trackers()]
     missing = [tracker for tracker in config.execution.trackers if tracker not in available]
     if missing:
         raise ValueError(f"execution.trackers names {missing[0]!r}, which is not installed; there are {available}")
     # One process may train several runs after each other; Accelerate keeps the first one's settings unless reset.
     AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = Accelerator(
-        cpu=device.type == "cpu",
-        mixed_precision="no" if precision == "fp32" else precision,
-        log_with=list(config.execution.trackers) or None,
-        project_dir=str(storage.tensorboard(config.run_id).parent),
-    )
-    if accelerator.num_processes > 1:
-        raise ValueError(f"{accelerator.num_processes} processes were launched, but a run trains in one; start it once")
-    return accelerator
+    with hidden_settings():
+        return Accelerator(
+            cpu=device.type == "cpu",
+            mixed_precision="no" if precision == "fp32" else precision,
+            log_with=list(config.execution.trackers) or None,
+            project_dir=str(storage.tensorboard(config.run_id).parent),
+        )
 
 
 def choose_micro_batch(config: RunConfig, accelerator: Accelerator, model: WindowModel) -> int:

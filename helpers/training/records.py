@@ -19,6 +19,7 @@ from helpers.runs.config_file import config_path, put_sealed, read_own
 from helpers.runs.metrics import check_rows, measurements_path
 from helpers.runs.provenance import provenance
 from helpers.runs.result_file import SCHEMA, Measured, Result, Row
+from helpers.runs.sessions import ended_at, sessions
 from helpers.training.recipe import Recipe
 from helpers.training.run import Run
 
@@ -50,14 +51,19 @@ def run_result(run: Run, recipe: Recipe, step: int) -> Result:
     return result.replaced(step, recipe.evaluate(run, weights, step))
 
 
-def record_provenance(run: Run, device: torch.device, precision: str, micro_batch: int) -> None:
-    """Write provenance.json: where the numbers that this session trains come from, and when the first one started."""
-    record = _data_provenance(run) | provenance(device) | {"precision": precision, "micro_batch": micro_batch}
+def begin_session(run: Run, step: int, device: torch.device, precision: str, micro_batch: int) -> None:
+    """Write provenance.json: the data, when the run began, and each session whose steps are in the weights.
+
+    A session goes from the step at which it began to that at which the next one did: what it did beyond is lost.
+    """
     try:
-        started = read_own(run.outbox, _provenance_path(run.outbox))["started"]
+        earlier = read_own(run.outbox, _provenance_path(run.outbox))
     except (FileNotFoundError, ValueError):
-        started = _now()
-    put_sealed(run.outbox, _provenance_path(run.outbox), record | {"started": started})
+        earlier = {"started": _now(), "sessions": []}
+    session = {"from_step": step, "started": _now(), "precision": precision, "micro_batch": micro_batch}
+    done = ended_at(step, sessions(earlier))
+    record = _data_provenance(run) | {"started": earlier["started"]}
+    put_sealed(run.outbox, _provenance_path(run.outbox), record | {"sessions": [*done, session | provenance(device)]})
 
 
 def _run_row(run: Run, trained: Row, step: int, sha256: str) -> Row:
@@ -70,7 +76,7 @@ def _run_row(run: Run, trained: Row, step: int, sha256: str) -> Row:
         "run_id": config.run_id,
         "study": config.study,
         "config": to_json(config),
-        "provenance": trained | {"finished": _now()},
+        "provenance": trained | {"sessions": ended_at(step, sessions(trained)), "finished": _now()},
         "params": dataclasses.asdict(counts),
         "flops": {
             "exact": num_tokens * flops_per_token(config.model, run.cache.vocab_size, config.data.window_tokens),
@@ -108,7 +114,7 @@ def _training_provenance(run: Run) -> dict[str, Any]:
         run.outbox.report(f"the provenance of the training is lost ({error}); that of the evaluation is recorded")
         device = choose_device(run.config.execution)
         lost = {"precision": "unknown", "training": "lost: versions and device are those of the evaluation"}
-        return _data_provenance(run) | provenance(device) | lost
+        return _data_provenance(run) | {"sessions": [{"from_step": 0} | provenance(device) | lost]}
 
 
 def _data_provenance(run: Run) -> dict[str, Any]:

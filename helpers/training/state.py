@@ -9,7 +9,7 @@ from torch import nn
 
 from helpers.config import TrainConfig
 from helpers.counter_rng import Stream, torch_seed
-from helpers.models.language_model import build_model
+from helpers.models.language_model import LanguageModel, build_model, load_weights, weights_of
 from helpers.models.window_model import WindowModel
 from helpers.runs.checkpoints import Checkpoint, Tensors
 from helpers.training.accelerator import choose_micro_batch
@@ -58,9 +58,12 @@ class TrainState:
 
     @property
     def weights(self) -> Tensors:
-        """The language model's tensors on the CPU, by its own names."""
-        tensors = self.accelerator.unwrap_model(self.model).model.state_dict()
-        return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        """The language model's tensors on the CPU, by their names in files."""
+        return weights_of(self.language_model)
+
+    @property
+    def language_model(self) -> LanguageModel:
+        return self.accelerator.unwrap_model(self.model).model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,11 +150,11 @@ def to_checkpoint(state: TrainState, rows: dict[str, list[dict[str, Any]]]) -> C
 def restore(state: TrainState, checkpoint: Checkpoint) -> None:
     """Make `state` what it was when `checkpoint` was taken. A parameter that had not been updated then, because it is
     frozen or the scaler skipped every update, has no entry in the optimizer."""
-    state.accelerator.unwrap_model(state.model).model.load_state_dict(checkpoint.model)
+    load_weights(state.language_model, checkpoint.model)
     entries: dict[str, dict[str, torch.Tensor]] = {}
     for key, value in checkpoint.optimizer.items():
         name, _, part = key.rpartition("/")
-        entries.setdefault(name, {})[part] = value
+        entries.setdefault(_in_files(state, name), {})[part] = value
     numbered = {number: entries[name] for number, name in enumerate(_names(state)) if name in entries}
     optimizer = state.optimizer.optimizer
     optimizer.load_state_dict({"state": numbered, "param_groups": optimizer.state_dict()["param_groups"]})
@@ -164,9 +167,15 @@ def restore(state: TrainState, checkpoint: Checkpoint) -> None:
 
 
 def _names(state: TrainState) -> list[str]:
-    """Parameter names in the optimizer's own order."""
+    """The parameters' names in files, in the optimizer's own order."""
     names = {id(p): name for name, p in state.accelerator.unwrap_model(state.model).named_parameters()}
-    return [names[id(p)] for group in state.optimizer.param_groups for p in group["params"]]
+    return [_in_files(state, names[id(p)]) for group in state.optimizer.param_groups for p in group["params"]]
+
+
+def _in_files(state: TrainState, name: str) -> str:
+    """Of a parameter of the model of windows, in which the language model is called `model`."""
+    prefix, _, inner = name.partition("model.")
+    return name if prefix else f"model.{state.language_model.name_in_files(inner)}"
 
 
 def _entries(state: TrainState) -> list[dict[str, torch.Tensor]]:

@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 
 from helpers.config import RunConfig
 from helpers.device import choose_device, choose_precision
+from helpers.environment import require_one_process
 from helpers.runs.checkpoints import (
     delete_checkpoints,
     is_last_snapshot,
@@ -36,9 +38,10 @@ from helpers.storage import Storage, remove_leftovers
 from helpers.training.accelerator import make_accelerator, memory_bytes
 from helpers.training.held_run import held_run
 from helpers.training.recipe import WINDOWS, Recipe
-from helpers.training.records import mend_records, record_provenance, run_result
+from helpers.training.records import begin_session, mend_records, run_result
 from helpers.training.run import Run, prepare_run
 from helpers.training.state import Stepped, TrainState, restore, to_checkpoint
+from helpers.training.trackers import Trackers
 
 JUDGE_EVERY_STEPS = 50
 """How many steps a mean loss is of that is judged: whether a run diverges hangs on nothing that is not hashed."""
@@ -65,17 +68,19 @@ class Progress:
 
 @dataclass(kw_only=True)
 class Records:
-    """The rows of a run's files, which travel in its checkpoints."""
+    """The rows of a run's files, which travel in its checkpoints, and the trackers that get the same."""
 
     metrics: RowLog
     measurements: RowLog
+    trackers: Trackers
 
     @classmethod
-    def of(cls, run: Run) -> "Records":
+    def start(cls, run: Run, accelerator: Accelerator) -> "Records":
         storage, run_id = run.storage, run.config.run_id
         return cls(
             metrics=RowLog(outbox=run.outbox, path=metrics_path(storage, run_id)),
             measurements=RowLog(outbox=run.outbox, path=measurements_path(storage, run_id)),
+            trackers=Trackers.start(accelerator, run_id, storage, run.outbox.report),
         )
 
     @property
@@ -92,6 +97,7 @@ def train_single_k(
     TimeIsUp at `max_minutes`, StorageAway if the storage does not take the end of the run, and RuntimeError if another
     process of this machine has the same run.
     """
+    require_one_process()
     if config.execution.threads:
         torch.set_num_threads(config.execution.threads)
     with held_run(config, storage, subscribers) as (outbox, emit):
@@ -130,9 +136,9 @@ def train(run: Run, recipe: Recipe = WINDOWS) -> int:
     if reason:
         emit(Notice(text=reason))
     accelerator = make_accelerator(config, run.storage, device, precision)
-    state, records = recipe.start(run, accelerator), Records.of(run)
+    state, records = recipe.start(run, accelerator), Records.start(run, accelerator)
     _resume(run, state, records)
-    record_provenance(run, device, precision, state.micro_batch)
+    begin_session(run, state.step, device, precision, state.micro_batch)
     emit(
         Started(
             run_id=config.run_id,
@@ -143,13 +149,13 @@ def train(run: Run, recipe: Recipe = WINDOWS) -> int:
             precision=precision,
         )
     )
-    accelerator.init_trackers(config.run_id)
     try:
         _train_steps(run, recipe, state, records)
     except KeyboardInterrupt:
         run.outbox.report(f"stopped at step {state.step:,} of {run.num_steps:,}; {_kept(run)}. Run the same to go on")
         raise
     finally:
+        records.trackers.end()
         accelerator.end_training()
     return state.step
 
@@ -245,7 +251,7 @@ def _log(run: Run, state: TrainState, records: Records, progress: Progress, step
     )
     values = {name: getattr(logged, name) for name in ("loss", "lr", "grad_norm", "tokens_per_s", "memory_bytes")}
     records.metrics.rows.append({"step": logged.step, "tokens": tokens, **values})
-    state.accelerator.log(values, step=state.step)
+    records.trackers.log(values, step=state.step)
     run.emit(logged)
     return _progress(run, state)
 

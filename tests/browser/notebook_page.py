@@ -148,6 +148,7 @@ def open_notebook(
 def copy_notebook(notebook: Path, folder: Path, parameters: dict[str, object]) -> None:
     """Copy a notebook and the pictures that it shows, with `parameters` in its parameters cell."""
     shutil.copytree(ROOT / "fig", folder / "fig")
+    (folder / "helpers").symlink_to(ROOT / "helpers")
     content = nbformat.read(notebook, as_version=4)
     (cell,) = [cell for cell in content.cells if "parameters" in cell.metadata.get("tags", [])]
     for name, value in parameters.items():

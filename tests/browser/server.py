@@ -14,7 +14,6 @@ from pathlib import Path
 
 import psutil
 
-from helpers.repository import ROOT
 from tests.browser.front_ends import FrontEnd
 
 START_S, STOP_S = 120, 15
@@ -63,7 +62,7 @@ def _environment(state: Path) -> dict[str, str]:
     folders = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "JUPYTERLAB_SETTINGS_DIR",
                "JUPYTERLAB_WORKSPACES_DIR")  # fmt: skip
     settings = {name: str(state / name.lower()) for name in folders}
-    return os.environ | settings | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return os.environ | settings | {"OMP_NUM_THREADS": "1"}
 
 
 def _wait_until_answered(process: psutil.Popen, server: Server) -> None:

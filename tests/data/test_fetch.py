@@ -114,7 +114,7 @@ def test_when_every_attempt_fails_the_error_lists_them_and_the_ways_on(tmp_path:
     message = str(raised.value)
     for attempt in ATTEMPTS:
         assert attempt.name in message
-    assert "--source synthetic" in message and "--source FOLDER" in message
+    assert "source = synthetic needs no download" in message and "SOURCE in a notebook" in message
     assert len(lines) == 4
     assert not (storage.root / "cache").exists()
 

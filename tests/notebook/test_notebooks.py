@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import nbformat
 import papermill
@@ -138,15 +139,25 @@ def set_up(notebook, monkeypatch, tmp_path):
     return execute
 
 
-def test_off_colab_the_set_up_cell_does_nothing(set_up, tmp_path):
-    before = list(sys.path)
-    assert set_up() == [] and sys.path == before and list(tmp_path.iterdir()) == []
+def test_off_colab_the_set_up_cell_says_where_a_notebook_without_the_project_belongs(set_up, tmp_path):
+    with pytest.raises(FileNotFoundError, match="open this notebook in a clone of"):
+        set_up()
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_beside_the_code_the_set_up_cell_does_nothing_on_colab(set_up, monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
+@pytest.mark.parametrize("below", ["", "studies", "studies/mine"])
+@pytest.mark.parametrize("on_colab", [False, True])
+def test_the_set_up_cell_finds_the_project_from_wherever_in_it_the_kernel_starts(
+    set_up, monkeypatch, tmp_path, below, on_colab
+):
+    if on_colab:
+        monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
     (tmp_path / "helpers").mkdir()
+    (tmp_path / "helpers/repository.py").touch()
+    (tmp_path / below).mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(tmp_path / below)
     assert set_up() == []
+    assert Path.cwd() == tmp_path and sys.path[0] == str(tmp_path)
 
 
 def test_on_colab_it_clones_the_repository_once_and_installs_what_is_missing(set_up, monkeypatch, tmp_path):
@@ -154,7 +165,7 @@ def test_on_colab_it_clones_the_repository_once_and_installs_what_is_missing(set
     clone, install = set_up()
     assert clone[:5] == ["git", "clone", "-q", "--depth", "1"]
     assert clone[-2] == f"https://github.com/{REPOSITORY}" and clone[-1] == str(tmp_path / REPOSITORY.split("/")[1])
-    assert install[1:] == ["-m", "pip", "install", "-q", "-r", "requirements.txt"]
+    assert install[1:] == ["-m", "pip", "install", "-q", "-r", f"{clone[-1]}/requirements.txt"]
     monkeypatch.chdir(tmp_path)
     assert set_up()[2:] == [install]  # the checkout is there
 

@@ -15,7 +15,7 @@ from helpers.__main__ import main
 from helpers.grid import notebook_job
 from helpers.locks import exclusive, is_held
 from helpers.runs.metrics import metrics_path
-from helpers.runs.status import KERNEL_DIED, notebook_error, run_status
+from helpers.runs.status import FAILURE, notebook_error, run_status
 from helpers.seals import sealed_lines
 from helpers.storage import Storage, publish_text
 from helpers.studies import find_preset
@@ -109,8 +109,9 @@ def test_an_executed_notebook_that_ended_in_an_error_is_a_failure(config, storag
     )
 
 
-def test_a_kernel_that_died_is_a_failure(config, storage):
-    write_notebook(storage, config, [], {KERNEL_DIED: "the kernel died"})
+@pytest.mark.parametrize("key", [FAILURE, "kernel_died"])  # as earlier versions wrote it
+def test_a_kernel_that_died_is_a_failure(config, storage, key):
+    write_notebook(storage, config, [], {key: "the kernel died"})
     assert run_status(config, storage).reason == "the kernel died"
 
 

@@ -89,8 +89,9 @@ def read(data: DataConfig, cache_folder: Path, report: Report, load: Load) -> "T
             return TextSource(origin=attempt.name, splits=splits)
     raise RuntimeError(
         "the arXiv papers could not be read from the Hub in any of these ways:\n  " + "\n  ".join(failures) + "\n"
-        "Check the network and run again, or go on without the Hub: --source synthetic needs no download, and "
-        "--source FOLDER reads your own train/validation/test files (Parquet or JSONL with columns text and label)."
+        "Check the network and run again, or go on without the Hub: source = synthetic needs no download, and a path "
+        "reads your own train/validation/test files, Parquet or JSONL with columns text and label (--source on the "
+        "command line, SOURCE in a notebook)."
     )
 
 

@@ -30,8 +30,9 @@ def read(data: DataConfig, cache_folder: Path, report: Report, load: Load) -> "T
     except Exception as error:  # a loader fails in its own ways: network, schema, a full disk
         raise RuntimeError(
             f"{HUB_REPOSITORY} could not be read from the Hub ({type(error).__name__}: {first_cause(error)}). "
-            "Check the network and run again, or go on without the Hub: --source FILE.txt reads your own stories, "
-            "with <|endoftext|> between them"
+            "Check the network and run again, or go on without the Hub: source = synthetic needs no download, and a "
+            "path to a text file reads your own stories, with <|endoftext|> between them (--source on the command "
+            "line, SOURCE in a notebook)"
         ) from error
     return TextSource(origin=f"{HUB_REPOSITORY}@{HUB_REVISION[:7]}", splits=splits)
 

@@ -13,6 +13,7 @@ from helpers.analysis.fits.points import Points
 from helpers.analysis.results import Found, ResultFiles, number, read_results
 from helpers.config import RunConfig
 from helpers.runs.result_file import Result
+from helpers.runs.sessions import changes, sessions
 from helpers.storage import Storage
 from helpers.studies.activation.presets import AXES, NAME
 from helpers.training.schedule import peak_learning_rate
@@ -94,5 +95,7 @@ def _row(found: Found) -> dict[str, object]:
         "flops_exact": line["flops"]["exact"],
         "xe": found.result.summaries[-1]["xe"],
         "started": datetime.fromisoformat(line["provenance"]["started"]),
-        "device": line["provenance"]["device"],
+        "device": sessions(line["provenance"])[-1]["device"],
+        "num_sessions": len(sessions(line["provenance"])),
+        "changes": "; ".join(changes(line["provenance"])),
     }

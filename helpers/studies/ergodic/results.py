@@ -12,6 +12,7 @@ from helpers.analysis.conditions import Settings, condition_file_name, condition
 from helpers.analysis.results import ResultFiles, array, number, number_or_nan, read_results, require_results, text
 from helpers.config import RunConfig, portable_name
 from helpers.runs.result_file import Result
+from helpers.runs.sessions import changes, sessions
 from helpers.storage import Storage
 from helpers.studies.ergodic.presets import NAME
 from helpers.studies.ergodic.roles import BASELINE, VARIED, role_of
@@ -20,7 +21,7 @@ RUN_COLUMNS = (
     "run_id", "condition", "role", "k", "seed", "source", "size", "components", "allocation", "order", "sampling",
     "shuffle", "is_baseline", "window_tokens", "step", "xe", "ppl", "bayes_xe", "bayes_known_xe", "tokens_seen",
     "unique_tokens", "repetition", "params_total", "params_non_embedding", "params_matmul", "flops_exact", "flops_6nd",
-    "device", "precision",
+    "device", "precision", "num_sessions", "changes",
 )  # fmt: skip
 XE_COLUMNS = (
     "run_id", "condition", "role", "k", "seed", "component", "split", "windows", "unique_tokens", "xe", "ppl", "se",
@@ -119,6 +120,7 @@ def _check(result: Result, config: RunConfig) -> None:
 
 def _run_row(result: Result, config: RunConfig) -> dict[str, Any]:
     run, last, data = result.run, result.summaries[-1], config.data
+    session = sessions(run["provenance"])[-1]
     return {
         "source": portable_name(data.source),
         "size": config.model.size,
@@ -142,8 +144,10 @@ def _run_row(result: Result, config: RunConfig) -> dict[str, Any]:
         "params_matmul": number(run["params"]["matmul"]),
         "flops_exact": number(run["flops"]["exact"]),
         "flops_6nd": number(run["flops"]["6ND"]),
-        "device": text(run["provenance"]["device"]),
-        "precision": text(run["provenance"]["precision"]),
+        "device": text(session["device"]),
+        "precision": text(session["precision"]),
+        "num_sessions": len(sessions(run["provenance"])),
+        "changes": "; ".join(changes(run["provenance"])),
     }
 
 

@@ -28,6 +28,8 @@ HEADINGS = {
     "git_revision": "git revision",
     "versions": "versions",
     "num_runs": "runs",
+    "num_sessions": "sessions",
+    "changes": "changed between them",
     "num_seeds": "seeds",
     "num_pairs": "pairs",
     "num_same": "pairs (same)",
@@ -134,5 +136,8 @@ def missing(results: Results, condition: str) -> pd.DataFrame:
 def list_runs(results: Results, condition: str) -> pd.DataFrame:
     """One row a run of the condition: what it was trained on, and its XE."""
     runs = results.runs_of(condition)
-    names = ["run_id", "role", "k", "seed", "components", "xe", "ppl", "tokens_seen", "unique_tokens", "repetition"]
-    return runs[[*names, "device"]].assign(components=runs["components"].map(" ".join)).reset_index(drop=True)
+    names = [
+        "run_id", "role", "k", "seed", "components", "xe", "ppl", "tokens_seen", "unique_tokens", "repetition",
+        "device", "num_sessions", "changes",
+    ]  # fmt: skip
+    return runs[names].assign(components=runs["components"].map(" ".join)).reset_index(drop=True)

@@ -1,11 +1,14 @@
 """The parts of a report that are about the runs: which there are and which are missing, what they could not have
 seen, and which code and machine made each number."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from helpers.analysis.power import smallest_detectable
 from helpers.analysis.report_blocks import Block, Heading, Points, Section, Text
+from helpers.runs.sessions import sessions
 from helpers.studies.ergodic import tables
 from helpers.studies.ergodic.condition import Condition
 from helpers.studies.ergodic.contrasts import averaged_positions, by_seed
@@ -137,11 +140,15 @@ def _seeds_sentence(findings: Findings) -> str:
 
 def provenance(results: Results, conditions: list[Condition]) -> Section:
     left_out = list(results.left_out) or ["No file was left out."]
+    runs = results.runs
+    changed = [f"{run_id}: {text}" for run_id, text in zip(runs["run_id"], runs["changes"], strict=True) if text]
     reasons = [f"{s.name}: {name}: {why}" for s in conditions for name, why in s.findings.reasons.items()]
     blocks: list[Block] = [
         Text("Every run whose result is counted above, with the code, device and precision that made it."),
         tables.report_table(_run_table(results), "Runs"),
         tables.report_table(_package_table(results), "Versions"),
+        Heading("Runs that changed between their sessions"),
+        Points(changed or ["None."]),
         Heading("Files that are not counted"),
         Points(left_out),
         Heading("Statistics that were not computed"),
@@ -152,8 +159,12 @@ def provenance(results: Results, conditions: list[Condition]) -> Section:
 
 def _run_table(results: Results) -> pd.DataFrame:
     runs = results.runs[["run_id", "role", "k", "seed", "xe", "device", "precision"]].reset_index(drop=True)
-    revisions = [_short_revision(results.run_lines[name]["provenance"].get("git_revision")) for name in runs["run_id"]]
+    revisions = [_short_revision(_last_session(results, name).get("git_revision")) for name in runs["run_id"]]
     return runs.assign(git_revision=revisions)
+
+
+def _last_session(results: Results, run_id: str) -> dict[str, Any]:
+    return sessions(results.run_lines[run_id]["provenance"])[-1]
 
 
 def _short_revision(revision: object) -> str:
@@ -167,9 +178,9 @@ def _short_revision(revision: object) -> str:
 def _package_table(results: Results) -> pd.DataFrame:
     """One row for each set of versions that made results, and how many runs it made."""
     made: dict[str, int] = {}
-    for line in results.run_lines.values():
-        provenance = line["provenance"]
-        versions = {"python": provenance.get("python", "not recorded")} | (provenance.get("packages") or {})
+    for run_id in results.run_lines:
+        session = _last_session(results, run_id)
+        versions = {"python": session.get("python", "not recorded")} | (session.get("packages") or {})
         text = ", ".join(f"{name} {version}" for name, version in versions.items())
         made[text] = made.get(text, 0) + 1
     return pd.DataFrame(made.items(), columns=["versions", "num_runs"])
