@@ -47,8 +47,8 @@ class Selected:
     def find_preset(self) -> Preset:
         return find_preset(self.study, self.preset, self.source, self.tokenizer, self.overrides)
 
-    def open_storage(self) -> Storage:
-        return Storage.at(self.storage)
+    def open_storage(self, *, to_read: bool = False) -> Storage:
+        return Storage.to_read(self.storage) if to_read else Storage.at(self.storage)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +97,10 @@ def plan(options: GridOptions, measure: bool = True, seed_deviation: float | Non
     from helpers.grid.shard import Shard
     from helpers.studies.run_preset import measured_speed, plan_preset
 
-    part, preset, storage = Shard.parse(options.shard), options.find_preset(), options.open_storage()
+    part, preset, storage = Shard.parse(options.shard), options.find_preset(), options.open_storage(to_read=True)
     speed = measured_speed if measure else None
+    if not storage.exists:
+        print(f"storage: {storage.root} is not there yet, so every run is new; fetch, train and grid make it\n")
     print(plan_preset(preset, storage, part, measure=speed, seed_deviation=seed_deviation))
     return 0
 
@@ -134,7 +136,7 @@ def _chosen_run(options: SelectedRuns, run: str) -> RunConfig:
     from helpers.settings import apply_overrides
     from helpers.studies.run_preset import known_runs
 
-    storage = options.open_storage()
+    storage = options.open_storage(to_read=True)
     if run and config_path(storage, run).exists():
         config = apply_overrides(read_config(storage, run), options.overrides)
         if config.run_id != run:
@@ -165,8 +167,7 @@ def evaluate(run: str, step: int | None = None, storage: Path = Path("outputs"))
     from helpers.runs.config_file import read_config
     from helpers.training.evaluate_again import evaluate_again
 
-    opened = Storage.at(storage)
-    config = read_config(opened, run)
+    config, opened = read_config(Storage.existing(storage), run), Storage.at(storage)
     print(evaluate_again(config, opened, step, recipe=find_study(config.study).recipe()))
     return 0
 
@@ -205,7 +206,7 @@ def status(options: GridOptions, loop: bool = False, interval: float = 180.0) ->
 
     if interval <= 0:
         raise ValueError(f"interval = {interval:g} is not possible; use a number of seconds above 0, such as 180")
-    preset, storage, part = options.find_preset(), options.open_storage(), Shard.parse(options.shard)
+    preset, storage, part = options.find_preset(), Storage.existing(options.storage), Shard.parse(options.shard)
     while True:
         found = status_of(preset, storage, part)
         print(f"{found}\n{time.strftime('%Y-%m-%d %H:%M:%S')}, {storage.root}\n", flush=True)
@@ -221,7 +222,7 @@ def analyse(study: str = "ergodic", storage: Path = Path("outputs")) -> int:
         study: The experiment.
         storage: The root folder of all outputs.
     """
-    made = find_study(study).analyse(Storage.at(storage))
+    made = find_study(study).analyse(Storage.existing(storage))
     print("\n".join(map(str, made)))
     return 0
 

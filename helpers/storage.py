@@ -50,6 +50,25 @@ class Storage:
                 "Use a folder that you may write to, for example --storage outputs"
             ) from error
 
+    @classmethod
+    def to_read(cls, root: str | Path) -> "Storage":
+        """The storage at `root` as it is, which may be not at all; nothing is made or marked."""
+        root = Path(os.path.expanduser(root)).absolute()
+        return cls(root, root / "scratch", _read_marker(root))
+
+    @classmethod
+    def existing(cls, root: str | Path) -> "Storage":
+        """The same, where there is one; ValueError else: of nothing there is nothing to tell."""
+        storage = cls.to_read(root)
+        if not storage.exists:
+            what = "is a folder that nothing was trained into" if storage.root.is_dir() else "does not exist"
+            raise ValueError(f"storage = {str(root)!r} {what}; use the folder that `grid` or `train` wrote to")
+        return storage
+
+    @property
+    def exists(self) -> bool:
+        return is_marked(self.root) or any((self.root / name).is_dir() for name in ("cache", "runs", "results"))
+
     def require_present(self) -> None:
         """OSError if the root is not the folder that it was: writing there would fill a mount point's place."""
         if _read_marker(self.root) != self.storage_id:
@@ -144,7 +163,7 @@ def is_marked(root: Path) -> bool:
 def _read_marker(root: Path) -> str:
     try:
         return (root / _MARKER).read_text(encoding="utf-8", errors="replace").strip()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return ""
 
 

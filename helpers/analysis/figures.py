@@ -4,6 +4,7 @@ Colours are those of Okabe and Ito, which readers with any common colour blindne
 as K, has a sequence of colours (viridis).
 """
 
+import warnings
 from pathlib import Path
 
 import matplotlib as mpl
@@ -36,8 +37,12 @@ STYLE = {
 
 
 def save_figure(storage: Storage, name: str, figure: Figure, numbers: pd.DataFrame) -> list[Path]:
-    """Publish `fig/<name>.png` and `fig/<name>.csv`; returns both paths. Equal figures give equal bytes."""
-    with mpl.rc_context(STYLE):
+    """Publish `fig/<name>.png` and `fig/<name>.csv`; returns both paths. Equal figures give equal bytes.
+
+    Letters that no font here has are drawn as boxes; the CSV has them.
+    """
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         png = publish(
             storage.figure(f"{name}.png"),
             lambda temporary: figure.savefig(temporary, format="png", metadata={"Software": None}),

@@ -11,18 +11,22 @@ CONTENT = Path("/content")
 DRIVE_FOLDER = "MyDrive/ergodic-scaling"
 
 
-def open_storage(path: str, *, interactive: bool, report: Callable[[str], None] = print) -> Storage:
+def open_storage(
+    path: str, *, interactive: bool, must_exist: bool = False, report: Callable[[str], None] = print
+) -> Storage:
     """The storage at `path`; empty: a Drive folder on Colab when interactive, else the local folder `outputs`.
 
     A Drive that cannot be mounted or written to is reported, with what is used instead. ValueError for a `path` that
-    cannot be written to, or that lies on a Drive that is not mounted.
+    cannot be written to, that lies on a Drive that is not mounted, or, if it must exist, that nothing was trained into.
     """
     quiet_libraries()
     if not on_colab():
-        return Storage.at(path or "outputs")
+        return Storage.existing(path or "outputs") if must_exist else Storage.at(path or "outputs")
     scratch = CONTENT / "scratch"
     if path:
         _require_mounted(Path(path), interactive)
+        if must_exist:
+            Storage.existing(path)
         return Storage.at(path, scratch)
     if interactive:
         try:
