@@ -52,8 +52,10 @@ class Storage:
 
     @classmethod
     def to_read(cls, root: str | Path) -> "Storage":
-        """The storage at `root` as it is, which may be not at all; nothing is made or marked."""
+        """The storage at `root` as it is, which may be not at all; nothing is made or marked. ValueError for a file."""
         root = Path(os.path.expanduser(root)).absolute()
+        if root.exists() and not root.is_dir():
+            raise ValueError(f"storage = {str(root)!r} is a file; use a folder, for example --storage outputs")
         return cls(root, root / "scratch", _read_marker(root))
 
     @classmethod

@@ -68,6 +68,7 @@ def test_help_names_every_command_and_preset(capsys):
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(arguments, message, tmp_path, capsys):
     where = [] if arguments[0] == "repository" else ["--storage", str(tmp_path)]
+    Storage.at(tmp_path)
     assert main([*arguments, *where]) == 2
     error = capsys.readouterr().err.splitlines()
     assert error[-1].startswith("error: ") and message in error[-1]
@@ -77,6 +78,8 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments, message, tmp_path, c
 def test_unwritable_storage_is_wrong_usage(tmp_path, capsys):
     (tmp_path / "file").touch()
     assert main(["plan", "--storage", str(tmp_path / "file")]) == 2
+    assert "is a file; use a folder" in capsys.readouterr().err
+    assert main(["fetch", "--preset", "smoke", "--storage", str(tmp_path / "file")]) == 2
     assert "cannot be written to" in capsys.readouterr().err
 
 
@@ -169,6 +172,7 @@ def test_a_failed_run_makes_the_grid_end_with_1(tmp_path, monkeypatch, capsys):
 )
 def test_exit_codes_are_those_of_the_process(arguments, code, message, tmp_path):
     """Through `python -m helpers`, where the module that raises is named __main__."""
+    Storage.at(tmp_path)
     ended = run(*arguments, "--storage", str(tmp_path))
     assert (ended.returncode, "Traceback" in ended.stderr) == (code, False), ended.stderr
     assert message in ended.stderr.splitlines()[-1]

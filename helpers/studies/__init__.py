@@ -46,9 +46,7 @@ def find_preset(
     config = _with_absolute_paths(apply_overrides(preset.config, overrides))
     for override in overrides:
         _require_used(override, config.data)
-    chosen = dataclasses.replace(preset, config=config).only(only)
-    _require_components(chosen)
-    return chosen
+    return dataclasses.replace(preset, config=config).only(only)
 
 
 def preset_of(config: RunConfig) -> Preset:
@@ -75,13 +73,6 @@ def _require_used(override: str, data: DataConfig) -> None:
     for name in data.unused:
         if field == f"data.{name}" or field.startswith(f"data.{name}."):
             raise ValueError(f"override {override!r}: {field} has no part in a run with source = {data.source!r}")
-
-
-def _require_components(preset: Preset) -> None:
-    names, most = known_components(preset.config.data), max(preset.axes.get("k", (preset.config.k,)))
-    if names is not None and most > len(names):
-        there = f"{len(names)} component{'s' * (len(names) > 1)}"
-        raise ValueError(f"k = {most} is not possible: {preset.config.data.source} has {there}")
 
 
 def _with_absolute_paths(config: RunConfig) -> RunConfig:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from helpers.config import RunConfig
+from helpers.data.sources import find_source
 from helpers.models.families import count_non_embedding
 from helpers.settings import field_value, parse_field, replace_fields, split_override
 
@@ -42,7 +43,12 @@ class Preset:
 
     @property
     def grid(self) -> list[RunConfig]:
-        """The runs of the axes alone, the last axis varying first."""
+        """The runs of the axes alone, the last axis varying first. ValueError for a K that the source cannot have."""
+        names = find_source(self.config.data.source).component_names(self.config.data)
+        most = max(self.axes.get("k", (self.config.k,)))
+        if names and most > len(names):
+            there = f"{len(names)} component{'s' * (len(names) > 1)}"
+            raise ValueError(f"k = {most} is not possible: {self.config.data.source} has {there}")
         values = (dict(zip(self.axes, point, strict=True)) for point in itertools.product(*self.axes.values()))
         return [replace_fields(self.config, point) for point in values]
 

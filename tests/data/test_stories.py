@@ -355,7 +355,15 @@ def test_a_file_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
 
 def test_the_command_line_takes_a_text_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write(tmp_path / "tales.txt", made_up(200)).source
-    command = ["fetch", "--source", source, "--tokenizer", "train:300", "--storage", str(tmp_path / "out")]
+    command = [
+        "fetch",
+        "--source",
+        source,
+        "--tokenizer",
+        "train:300",
+        "--storage",
+        str(tmp_path / "out"),
+    ]
     assert main(command) == 0
     assert "1 components, 300 token ids" in capsys.readouterr().out
 

@@ -223,6 +223,7 @@ def test_no_place_in_the_storage_has_such_a_name(name, storage):
 
 @pytest.mark.parametrize("name", ["../../etc", "/etc/passwd", "..", "a/../../b"])
 def test_the_command_line_takes_no_such_run(name, tmp_path, capsys):
+    Storage.at(tmp_path / "storage")
     assert main(["eval", "--run", name, "--storage", str(tmp_path / "storage")]) == 2
     assert f"{name!r} is not a name" in capsys.readouterr().err.replace(".jsonl", "")
 
