@@ -1,8 +1,10 @@
 """Does TTT's carried state beat a sliding window beyond the training length? (Seed document 002.)"""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from helpers.runs.status import RunStatus
 from helpers.storage import Storage
 from helpers.studies.length.presets import AXES, NAME, PRESETS
 from helpers.studies.study import Study
@@ -24,6 +26,12 @@ def _analyse(storage: Storage) -> list[Path]:
     return analyse(storage)
 
 
+def _progress(runs: Sequence[RunStatus], storage: Storage) -> str:
+    from helpers.studies.length.progress import progress
+
+    return progress(runs, storage)
+
+
 STUDY = Study(
     name=NAME,
     question="Does TTT's carried state beat a sliding window beyond the length that it was trained on?",
@@ -32,4 +40,5 @@ STUDY = Study(
     notebook="studies/length_generalization.ipynb",
     analyse=_analyse,
     recipe=_recipe,
+    progress=_progress,
 )

@@ -63,8 +63,9 @@ def sequences_of(run: Run) -> np.ndarray:
     count_P = pool.length // size
     if count_P.sum() < stream.sequences:
         raise ValueError(
-            f"the {config.eval.split} split has {count_P.sum()} sequences of stream.sequence_tokens + 1 = {size} tokens "
-            f"in one document, and stream.sequences = {stream.sequences}; use fewer or shorter ones, or more text"
+            f"the {config.eval.split} split has {count_P.sum()} sequences of stream.sequence_tokens + 1 = {size} "
+            f"tokens in one document, and stream.sequences = {stream.sequences}; use fewer or shorter ones, or more "
+            "text"
         )
     first_N = np.concatenate(
         [flat.offsets[paper] + size * np.arange(count) for paper, count in zip(pool.paper, count_P, strict=True)]

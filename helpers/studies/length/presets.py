@@ -1,16 +1,22 @@
 """The grids of the length study (seed document 002).
 
-Models of one size are trained on rows of W tokens and measured on sequences of 20 W. Nothing but W differs between the
-arms of a comparison of windows: steps, batch, rate, mini-batch and sequences are the same. (Tokens a step are not: a row
-of 2 W has twice as many. `data.window_tokens` with `train.batch_size` set in proportion holds those instead.)
+Models of one size are trained on rows of W tokens and measured on sequences of 20 W. Nothing but W differs between two
+windows that are compared: steps, batch, rate, mini-batch and the last targets of the sequences are the same.
 """
 
 import dataclasses
 from collections.abc import Iterable, Sequence
 
 from helpers.config import (
-    URNS_SOURCE, WIKITEXT_SOURCE, DataConfig, EvalConfig, ExecutionConfig, RunConfig, StreamConfig, TrainConfig,
-)  # fmt: skip
+    URNS_SOURCE,
+    WIKITEXT_SOURCE,
+    DataConfig,
+    EvalConfig,
+    ExecutionConfig,
+    RunConfig,
+    StreamConfig,
+    TrainConfig,
+)
 from helpers.model_config import TttConfig
 from helpers.settings import field_value, replace_fields
 from helpers.studies.preset import Components, Preset
@@ -27,11 +33,11 @@ ARMS = (*BASELINES, {INNER: "none"}, {INNER: "ascent"}, {STATE: "carried"}, {STA
 
 def _compared_with(arms: Sequence[dict[str, str]]):
     def companions(grid: Sequence[RunConfig], components: Components | None) -> Iterable[RunConfig]:
-        """Each arm at the largest window of the grid, for each of its seeds that trains the reference there."""
-        largest = max(config.data.window_tokens for config in grid)
+        """Each arm at the smallest window of the grid, for each of its seeds that trains the reference there."""
+        smallest = min(config.data.window_tokens for config in grid)
         for config in grid:
             is_reference = all(field_value(config, name) == value for name, value in REFERENCE.items())
-            if is_reference and config.data.window_tokens == largest:
+            if is_reference and config.data.window_tokens == smallest:
                 yield from (replace_fields(config, arm) for arm in arms)
 
     return companions
@@ -61,7 +67,7 @@ _DEMO = dataclasses.replace(
     _PAPER,
     data=DataConfig(source=URNS_SOURCE, window_tokens=32),
     model=TttConfig(size="ttt-20k", mini_batch=8, span=8),
-    train=TrainConfig(batch_size=16, steps=1_500, peak_lr=4e-3, min_lr_ratio=0.0, warmup_steps=30, precision="fp32"),
+    train=TrainConfig(batch_size=32, steps=600, peak_lr=4e-3, min_lr_ratio=0.0, warmup_steps=30, precision="fp32"),
     stream=StreamConfig(sequences=48, sequence_tokens=640, chunk_tokens=8, strides=(4, 16), evaluations=6),
     execution=ExecutionConfig(threads=1),
 )
