@@ -67,8 +67,8 @@ _DEMO = dataclasses.replace(
     _PAPER,
     data=DataConfig(source=URNS_SOURCE, window_tokens=32),
     model=TttConfig(size="ttt-20k", mini_batch=8, span=8),
-    train=TrainConfig(batch_size=32, steps=600, peak_lr=4e-3, min_lr_ratio=0.0, warmup_steps=30, precision="fp32"),
-    stream=StreamConfig(sequences=48, sequence_tokens=640, chunk_tokens=8, strides=(4, 16), evaluations=6),
+    train=TrainConfig(batch_size=32, steps=500, peak_lr=4e-3, min_lr_ratio=0.0, warmup_steps=30, precision="fp32"),
+    stream=StreamConfig(sequences=32, sequence_tokens=640, chunk_tokens=8, strides=(8, 16), evaluations=6),
     execution=ExecutionConfig(threads=1),
 )
 _NOTE = """\

@@ -29,7 +29,8 @@ def verdicts(comparison: Comparison, num_others: int) -> str:
     small, large = comparison.windows
     title = f"## {escaped(arm_name(comparison.arm))}, W = {small} against W = {large}"
     scope = f"Condition: {comparison.condition}. {len(comparison.pairs)} seeds of each window"
-    scope += f"; {num_others} other runs of the storage are not in it." if num_others else "."
+    are = "run of the storage is" if num_others == 1 else "runs of the storage are"
+    scope += f"; {num_others} other {are} not in it." if num_others else "."
     parts = [title, escaped(scope), "\n".join(f"- {hypothesis(found)}" for found in comparison.hypotheses())]
     parts.append("\n".join(f"- {line}" for line in [*_ratios(comparison), *_tests(comparison)]))
     return "\n\n".join(parts)
@@ -76,8 +77,8 @@ def _tests(comparison: Comparison) -> list[str]:
         f"Improvement from W = {small} to W = {large} in XE after W tokens: {p}.",
         *map(_crossing, crossings),
         f"Does the crossover move with the window? {_crossing_change(*crossings)}",
-        f"Correlation over runs of log2 W with ln PPL({FAR} W) / PPL(W): {correlated}; with two windows it says no more "
-        "than H2.",
+        f"Correlation over runs of log2 W with ln PPL({FAR} W) / PPL(W): {correlated}; with two windows it says no "
+        "more than H2.",
         f"Plateau, the first evaluation within {PLATEAU_NATS} nats of the run's lowest: {plateaus}, a number a seed.",
         *_early_ends(comparison),
     ]
