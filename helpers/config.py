@@ -106,6 +106,8 @@ class DataConfig:
     def unused(self) -> tuple[str, ...]:
         """The fields that have no part in a run with this source."""
         of_texts = ("tokenizer", "bos_token", "max_papers_per_component", "near_duplicates")
+        if self.source == URNS_SOURCE:
+            return (*of_texts, "synthetic")
         return of_texts if self.source == SYNTHETIC_SOURCE else ("synthetic",)
 
 

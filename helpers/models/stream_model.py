@@ -55,6 +55,10 @@ class StreamModel(nn.Module):
             after.append(state)
         return self.norm(x_BTD), tuple(after)
 
+    @staticmethod
+    def name_in_files(name: str) -> str:
+        return name
+
     def undecayed_matrices(self) -> list[nn.Parameter]:
         """What is a vector for each head, and so stored as a matrix."""
         mixers = [module for module in self.modules() if isinstance(module, TTTLinear)]

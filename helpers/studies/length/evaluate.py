@@ -18,7 +18,7 @@ from helpers.data.components import JoinedPools, windows_of
 from helpers.data.flat_tokens import flat_tokens
 from helpers.data.sources.urns import ideal_loss
 from helpers.device import choose_device
-from helpers.models.language_model import build_model
+from helpers.models.language_model import build_model, load_weights
 from helpers.models.stream_model import StreamModel
 from helpers.runs.checkpoints import Tensors
 from helpers.runs.events import Evaluated
@@ -78,7 +78,7 @@ def sequences_of(run: Run) -> np.ndarray:
 def _load(run: Run, weights: Tensors) -> StreamModel:
     """The model with these weights, in float32."""
     model = build_model(run.config.model, run.cache.vocab_size, run.cache.bos_id, run.config.seed)
-    model.load_state_dict(weights)
+    load_weights(model, weights)
     return model.to(choose_device(run.config.execution)).eval()
 
 
