@@ -24,7 +24,8 @@ def windows_figure(comparison: Comparison) -> Figure:
     the sequence, and EffRem."""
     small, large = comparison.windows
     arm = arm_name(comparison.arm).removesuffix(" (reference)")
-    caption = f"{comparison.condition}; {len(comparison.pairs)} seeds; {_measured(comparison.small[0])}"
+    seeds = f"{len(comparison.small)} and {len(comparison.large)} seeds"
+    caption = f"{comparison.condition}; {seeds}; {_measured(comparison.small[0])}"
     with mpl.rc_context(STYLE):
         figure = titled_figure(f"{arm}: W = {small} against W = {large}", caption, (14.5, 8.2))
         panels = figure.subplots(2, 3)
@@ -147,9 +148,11 @@ def _draw_contexts(axes: Axes, runs: Sequence[LengthRun], colour: str) -> None:
             linewidth=1.1,
         )  # fmt: skip
     axes.set(
-        title="The same targets after ever more context", xlabel="tokens of context (log)", xscale="log",
+        title="The same targets after ever more context", xlabel="tokens of context (log)",
         ylabel="XE (nats per token)",
     )  # fmt: skip
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _draw_difference(axes: Axes, runs: Sequence[LengthRun], colour: str) -> None:
