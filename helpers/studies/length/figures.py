@@ -65,12 +65,12 @@ def strides_figure(comparison: Comparison) -> Figure:
         panels = figure.subplots(1, 2)
         for axes, window, colour in zip(panels, comparison.windows, COLOURS, strict=True):
             own = numbers[numbers["window"] == window]
-            axes.bar(own["label"], own["xe"], color=[colour, *[MUTED] * (len(own) - 1)], width=0.6)
+            axes.scatter(own["label"], own["xe"], color=[colour, *[MUTED] * (len(own) - 1)], s=60)
             low, high = own["xe"].min(), own["xe"].max()
             axes.set(ylim=(low - 0.3 * (high - low) - 0.01, high + 0.15 * (high - low) + 0.01))
             axes.set(title=f"W = {window}", ylabel="XE (nats per token)")
             for place, xe in enumerate(own["xe"]):
-                axes.text(place, xe, f"{xe:.3f}", ha="center", va="bottom", fontsize=10)
+                axes.text(place, xe, f"{xe:.3f}\n", ha="center", va="bottom", fontsize=10, linespacing=0.5)
         return figure
 
 
