@@ -209,7 +209,9 @@ def status(options: GridOptions, loop: bool = False, interval: float = 180.0) ->
     preset, storage, part = options.find_preset(), Storage.existing(options.storage), Shard.parse(options.shard)
     while True:
         found = status_of(preset, storage, part)
-        print(f"{found}\n{time.strftime('%Y-%m-%d %H:%M:%S')}, {storage.root}\n", flush=True)
+        progress = find_study(preset.config.study).progress(found.runs, storage)
+        print("\n".join(part for part in (str(found), progress) if part))
+        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')}, {storage.root}\n", flush=True)
         if found.is_complete or not loop:
             return 0
         time.sleep(interval)

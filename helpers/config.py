@@ -12,10 +12,10 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from helpers.errors import require
-from helpers.model_config import ModelConfig, PythiaConfig
+from helpers.model_config import ModelConfig, PythiaConfig, TttConfig
 
 # Seed document, section 0, in its order. The Hub data set numbers them differently: labels are mapped by name.
 ARXIV_COMPONENTS = (
@@ -24,6 +24,8 @@ ARXIV_COMPONENTS = (
 ARXIV_SOURCE = "arxiv"
 SYNTHETIC_SOURCE = "synthetic"
 TINYSTORIES_SOURCE = "tinystories"
+WIKITEXT_SOURCE = "wikitext"
+URNS_SOURCE = "urns"
 SPLITS = ("train", "validation", "test")
 PYTHIA_TOKENIZER = "EleutherAI/pythia-70m"
 
@@ -104,6 +106,8 @@ class DataConfig:
     def unused(self) -> tuple[str, ...]:
         """The fields that have no part in a run with this source."""
         of_texts = ("tokenizer", "bos_token", "max_papers_per_component", "near_duplicates")
+        if self.source == URNS_SOURCE:
+            return (*of_texts, "synthetic")
         return of_texts if self.source == SYNTHETIC_SOURCE else ("synthetic",)
 
 
@@ -165,6 +169,61 @@ class EvalConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StreamConfig:
+    """Rows of one stream of documents: what state a row begins with, how long sequences are measured, when to stop."""
+
+    MULTIPLES: ClassVar[tuple[int, ...]] = (1, 2, 5, 10, 20)
+    """The contexts that are reported, in windows W; the last one is a sequence."""
+
+    state: Literal["fresh", "carried", "passed", "noise"] = "fresh"
+    """Of a training row's first token. fresh: the learned start. carried: what the row before it left, on contiguous
+    rows; the learned start again behind the end of a document. passed: what another sequence left, for every second
+    row. noise: the learned start with noise."""
+    noise: float = 1.0
+    """Standard deviation of the noise, in root mean squares of the learned start."""
+    sequences: int = 64
+    """Evaluation sequences, each of one document; the same for every run of a cache."""
+    sequence_tokens: int = 2_560
+    """Targets of a sequence. A run of window W reads the last 20 W of them: the last ones are the same for every W."""
+    chunk_tokens: int = 16
+    """Targets behind a reported number of each sequence."""
+    strides: tuple[int, ...] = (16,)
+    """Of the sliding window, beside 1: how many targets one forward scores."""
+    evaluations: int = 50
+    """Equally spaced steps at which is measured, the untrained model and the end among them."""
+    patience: int = 10
+    """Evaluations without an improvement after which the run ends; 0: never."""
+    threshold: Literal["nats", "ppl"] = "nats"
+    """What an improvement is counted in. An absolute ppl asks less of a bad model than of a good one: at a best of 240,
+    50 ppl is a fifth, so that a run that still falls is ended."""
+    min_delta: float = 0.01
+    """The least improvement."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("sequences", 2), ("chunk_tokens", 1), ("evaluations", 2), ("patience", 0)):
+            require(getattr(self, name) >= least, f"stream.{name}", getattr(self, name), f"{least} or more")
+        require(self.noise > 0, "stream.noise", self.noise, "1.0")
+        require(self.min_delta >= 0, "stream.min_delta", self.min_delta, "0.01")
+        require(
+            all(s > 1 for s in self.strides), "stream.strides", self.strides, "strides above 1: 1 is always measured"
+        )
+
+    def require_fit(self, window: int, model: ModelConfig) -> None:
+        """ValueError unless a window and a model can be trained and measured so."""
+        require(isinstance(model, TttConfig), "model.size", model.size, f"one of {', '.join(TttConfig.SIZES)}")
+        most, longest = self.sequence_tokens // self.MULTIPLES[-1], max(self.strides, default=1)
+        require(window <= most, "data.window_tokens", window, f"at most stream.sequence_tokens / 20 = {most}")
+        whole = window % model.mini_batch == 0
+        require(whole, "data.window_tokens", window, f"a multiple of model.mini_batch = {model.mini_batch}")
+        require(longest <= window, "stream.strides", self.strides, f"strides up to data.window_tokens = {window}")
+        chunk = self.chunk_tokens
+        require(chunk <= window, "stream.chunk_tokens", chunk, f"at most data.window_tokens = {window}")
+        require(window % chunk == 0, "stream.chunk_tokens", chunk, f"a divisor of data.window_tokens = {window}")
+        ttt = model.mixer == "ttt"
+        require(ttt or self.state == "fresh", "stream.state", self.state, "fresh, or model.mixer=ttt")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExecutionConfig:
     """How a run is executed; not hashed, and without influence on its numbers beyond floating-point rounding."""
 
@@ -212,6 +271,8 @@ class RunConfig:
     model: ModelConfig = field(default_factory=PythiaConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    stream: StreamConfig | None = field(default=None, metadata=LATE)
+    """Only of runs on a stream of documents, which measure otherwise than `eval` says, on its split."""
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
 
     def __post_init__(self) -> None:
@@ -222,6 +283,8 @@ class RunConfig:
         require(window <= most, "data.window_tokens", window, f"at most model.max_context_tokens = {most}")
         epochs = self.train.epochs
         require(epochs is None or self.data.sampling == "epoch", "train.epochs", epochs, "none, or data.sampling=epoch")
+        if self.stream is not None:
+            self.stream.require_fit(window, self.model)
 
     def science(self) -> dict[str, Any]:
         """Every setting that changes the numbers, as JSON types. A path counts by its last two names, not its place."""
@@ -240,6 +303,7 @@ class RunConfig:
         words = [self.study, Path(self.data.source).stem, *self.model.words, f"k{self.k}", f"s{self.seed}"]
         words += ["-".join(self.data.components)] if self.data.components else []
         words += ["shuffle"] if self.data.shuffle_labels else []
+        words += [f"w{self.data.window_tokens}", self.stream.state] if self.stream else []
         digest = hashlib.sha256(canonical_json(self.science()).encode()).hexdigest()
         return "-".join([file_name(word) for word in words] + [digest[:10]])
 

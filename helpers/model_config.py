@@ -90,7 +90,53 @@ class GptConfig:
         return (self.size, self.activation)
 
 
-ModelConfig = PythiaConfig | GptConfig
+@dataclass(frozen=True, kw_only=True)
+class StreamShape(Shape):
+    d_ff: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TttConfig:
+    """A decoder that reads a stream in chunks: its mixer is TTT-Linear, or attention of the same size."""
+
+    SIZES: ClassVar[Mapping[str, StreamShape]] = {
+        # Sun et al., arXiv 2407.04620, appendix C; the tiny ones are ours, for CPU presets.
+        "ttt-20k": StreamShape(d_model=32, n_layer=2, n_head=2, d_ff=88),
+        "ttt-100k": StreamShape(d_model=64, n_layer=2, n_head=4, d_ff=176),
+        "ttt-5m": StreamShape(d_model=256, n_layer=6, n_head=4, d_ff=688),
+        "ttt-125m": StreamShape(d_model=768, n_layer=12, n_head=12, d_ff=2048),
+        "ttt-350m": StreamShape(d_model=1024, n_layer=24, n_head=16, d_ff=2736),
+    }
+    max_context_tokens: ClassVar[int] = 2**20
+    """No position is learned: any length can be read."""
+
+    size: str = "ttt-125m"
+    mixer: Literal["ttt", "full", "sliding"] = "ttt"
+    """TTT-Linear, attention over all tokens before, or attention over the last `span` of them."""
+    inner: Literal["descent", "none", "ascent"] = "descent"
+    """What the inner model of TTT does with the gradient of its loss."""
+    mini_batch: int = 16
+    """Tokens whose inner gradients are taken at the same weights."""
+    span: int = 32
+    """Tokens that a token sees under sliding attention, itself among them."""
+
+    def __post_init__(self) -> None:
+        require(self.size in self.SIZES, "model.size", self.size, f"one of {', '.join(self.SIZES)}")
+        require(self.mini_batch >= 1, "model.mini_batch", self.mini_batch, "16")
+        require(self.span >= 1, "model.span", self.span, "32")
+        ttt = self.mixer == "ttt"
+        require(ttt or self.inner == "descent", "model.inner", self.inner, "descent, or model.mixer=ttt")
+
+    @property
+    def shape(self) -> StreamShape:
+        return self.SIZES[self.size]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        return (self.size, self.mixer, *([] if self.inner == "descent" else [self.inner]))
+
+
+ModelConfig = PythiaConfig | GptConfig | TttConfig
 MODEL_CONFIGS: tuple[type[ModelConfig], ...] = typing.get_args(ModelConfig)
 
 

@@ -116,6 +116,28 @@ def save_snapshot(outbox: Outbox, step: int, model: Tensors, keep: int, *, is_la
         thin_snapshots(outbox.storage, outbox.run_id, keep)
 
 
+def save_best(outbox: Outbox, step: int, model: Tensors) -> None:
+    """Send the weights of the step that its study calls the best of the run; they stay beside the snapshots."""
+    metadata = {"run_id": outbox.run_id, "step": str(step), "weights_sha256": weights_sha256(model)}
+    target = best_path(outbox.storage, outbox.run_id)
+    outbox.put(target, lambda path: save_file(model, path, metadata=metadata))
+
+
+def best_path(storage: Storage, run_id: str) -> Path:
+    return storage.snapshot(run_id, 0).with_name("best.safetensors")
+
+
+def read_best(storage: Storage, run_id: str) -> tuple[int, Tensors]:
+    """Step and weights. ValueError if they are damaged or another run's, FileNotFoundError if there are none."""
+    path = best_path(storage, run_id)
+    try:
+        with safe_open(path, framework="pt") as file:
+            step = int((file.metadata() or {})["step"])
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(f"snapshot {path} is damaged ({error})") from error
+    return step, read_snapshot(path, run_id, step)
+
+
 def is_last_snapshot(path: Path) -> bool:
     """Whether a snapshot says that its run ended there; False for one that cannot be read."""
     try:

@@ -15,7 +15,7 @@ from typing import Any
 
 from helpers.data.flat_tokens import flat_fault
 from helpers.data.token_cache import MANIFEST, file_fault, read_manifest
-from helpers.runs.checkpoints import checkpoint_fault, read_snapshot, snapshots, weights_sha256
+from helpers.runs.checkpoints import best_path, checkpoint_fault, read_best, read_snapshot, snapshots, weights_sha256
 from helpers.runs.metrics import check_rows, measurements_path
 from helpers.runs.result_file import Result, read_result
 from helpers.seals import read_sealed
@@ -162,6 +162,8 @@ def _look_at_run(storage: Storage, folder: Path) -> Iterator[Finding]:
         kept[result.run["steps"]] = storage.snapshot(run_id, result.run["steps"])
     for step, path in kept.items():
         yield _look(path, _TRAIN, _snapshot_fault, path, run_id, step, result)
+    if best_path(storage, run_id).exists():
+        yield _look(best_path(storage, run_id), _TRAIN, _best_fault, storage, run_id)
     path = storage.result(run_id)
     if kept and not checkpoints and not path.exists():  # checkpoints are deleted after the result is there
         yield _look(path, "run the same again: only the evaluation is repeated", lambda: "is missing")
@@ -187,6 +189,10 @@ def _record_fault(path: Path, run_id: str) -> str | None:
 def _checkpoint_fault(folder: Path, run_id: str) -> str | None:
     fault = checkpoint_fault(folder, run_id)
     return fault and f"is damaged ({fault})"
+
+
+def _best_fault(storage: Storage, run_id: str) -> None:
+    read_best(storage, run_id)
 
 
 def _snapshot_fault(path: Path, run_id: str, step: int, result: Result | None) -> str | None:

@@ -10,10 +10,11 @@ from helpers.data.sources import SOURCES, find_source
 from helpers.settings import apply_overrides, field_value
 from helpers.studies.activation import STUDY as ACTIVATION
 from helpers.studies.ergodic import STUDY as ERGODIC
+from helpers.studies.length import STUDY as LENGTH
 from helpers.studies.preset import Components, Preset
 from helpers.studies.study import Study
 
-STUDIES: tuple[Study, ...] = (ERGODIC, ACTIVATION)
+STUDIES: tuple[Study, ...] = (ERGODIC, ACTIVATION, LENGTH)
 
 
 def find_study(name: str) -> Study:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from helpers.config import RunConfig
 from helpers.grid.status_table import GRID
+from helpers.runs.status import RunStatus
 from helpers.storage import Storage
 from helpers.studies.preset import Preset
 
@@ -38,6 +39,10 @@ def no_note(runs: Sequence[RunConfig], storage: Storage, *, measure: bool, seed_
     return ""
 
 
+def no_progress(runs: Sequence[RunStatus], storage: Storage) -> str:
+    return ""
+
+
 def nothing_first(
     anchors: Sequence[RunConfig], held_out: Sequence[RunConfig], storage: Storage, report: Callable[[str], None]
 ) -> str | None:
@@ -65,6 +70,8 @@ class Study:
     role_of: Callable[[RunConfig], str] = lambda config: GRID
     """What a run is for: the grid, or a comparison."""
     plan_note: PlanNote = no_note
+    progress: Callable[[Sequence[RunStatus], Storage], str] = no_progress
+    """What `status` says of runs below the table, from the storage alone: what was measured on the way, time left."""
     before_held_out: Callable[
         [Sequence[RunConfig], Sequence[RunConfig], Storage, Callable[[str], None]], str | None
     ] = nothing_first

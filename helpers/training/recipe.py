@@ -25,6 +25,10 @@ def at_the_end(run: Run) -> Sequence[int]:
     return ()
 
 
+def no_judgement(run: Run, state: TrainState, measured: Measured) -> None:
+    """A measurement on the way changes nothing."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """By default: windows in, cross entropy out, XE measured at the end."""
@@ -38,6 +42,9 @@ class Recipe:
     """(run, weights, step): rows of any kind, each with `kind` and `step`, and a summary with `xe` (nats per token)."""
     evaluate_at: Callable[[Run], Sequence[int]] = at_the_end
     """The steps on the way at which is measured too, 0 being the untrained model; the end always is."""
+    judge: Callable[[Run, TrainState, Measured], None] = no_judgement
+    """What a measurement on the way changes in the state, such as a counter of patience in `extra`: the state and the
+    rows that it comes from lie in the same checkpoint."""
 
 
 WINDOWS = Recipe()

@@ -1,5 +1,6 @@
 """The state of a run in memory, one step of training on windows, and the checkpoint that holds all of it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,20 +107,25 @@ def make_optimizer(train: TrainConfig, model: WindowModel) -> torch.optim.AdamW:
 
 
 def window_step(run: Run, state: TrainState) -> Stepped:
-    """One update with the global batch of the state's step.
+    """One update with the global batch of the state's step."""
+    batch = run.dataset.batch(state.step)
+    tokens_BT = torch.from_numpy(batch.tokens).to(state.accelerator.device, non_blocking=True)
+    return descend(run, state, (state.model(part) / batch.num_tokens for part in tokens_BT.split(state.micro_batch)))
 
-    Gradients are summed over micro-batches and divided by the batch's tokens, so the update is that of the whole
-    batch. Dropout is drawn from (seed, step): nothing random is carried from one step to the next.
+
+def descend(run: Run, state: TrainState, losses: Iterable[torch.Tensor]) -> Stepped:
+    """One update by the gradient of the sum of `losses`, one a micro-batch, each computed when it is asked for.
+
+    Gradients are summed over micro-batches, so the update is that of the whole batch. Dropout is drawn from (seed,
+    step): nothing random is carried from one step to the next.
     """
     config, accelerator = run.config, state.accelerator
-    batch, lr = run.dataset.batch(state.step), learning_rate(config, state.step, run.num_steps)
+    lr = learning_rate(config, state.step, run.num_steps)
     torch.manual_seed(torch_seed(config.seed, Stream.DROPOUT, counter=state.step))
     for group in state.optimizer.param_groups:
         group["lr"] = lr
-    tokens_BT = torch.from_numpy(batch.tokens).to(accelerator.device, non_blocking=True)
     loss_sum = torch.zeros((), device=accelerator.device)
-    for micro_batch_BT in tokens_BT.split(state.micro_batch):
-        loss = state.model(micro_batch_BT) / batch.num_tokens
+    for loss in losses:
         accelerator.backward(loss)
         loss_sum += loss.detach()
     grad_norm = accelerator.clip_grad_norm_(state.model.parameters(), config.train.clip_norm)

@@ -204,6 +204,7 @@ def _progress(run: Run, state: TrainState) -> Progress:
 def _measure(run: Run, recipe: Recipe, state: TrainState, records: Records) -> None:
     measured = recipe.evaluate(run, state.weights, state.step)
     records.measurements.rows += [*measured.rows, measured.summary]
+    recipe.judge(run, state, measured)
 
 
 def _judge(run: Run, state: TrainState, stepped: Stepped) -> None:

@@ -41,6 +41,8 @@ def settings(notebook: Path, folder: Path) -> dict[str, object]:
             stories.write_text(f"\n{END}\n".join(made_up(2000)), encoding="utf-8")
             source = {"SOURCE": str(stories), "TOKENIZER": "train:300"}
             return common | source | {"OVERRIDES": "train.tokens=300000", "RUN_GRID": False}
+        case "length_generalization":
+            return common | {"OVERRIDES": "train.steps=300", "RUN_GRID": False}
         case name:
             raise KeyError(f"studies/{name}.ipynb is not known here: say how its runs are made short")
 

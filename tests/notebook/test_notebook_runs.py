@@ -96,6 +96,16 @@ def test_the_activation_study_from_a_run_to_its_verdict(execute, storage, tmp_pa
     assert (storage.root / "fig/activation_scaling.pdf").exists()
 
 
+def test_the_length_study_from_a_run_to_its_verdicts(execute, storage):
+    where = {"PRESET": "smoke", "STORAGE": str(storage.root), "INTERACTIVE": False, "RUN_GRID": False}
+    short = "train.steps=6 train.warmup_steps=1 stream.sequences=2 stream.evaluations=2"
+    done = execute("studies/length_generalization.ipynb", WINDOW_TOKENS=16, SEED=1, OVERRIDES=short, **where)
+    (result,) = storage.results().glob("*.jsonl")
+    assert "w16-fresh" in result.name and "1 done, 3 missing (of 4)" in text_of(done, "board-code")
+    assert "two windows of one condition" in storage.table("length_verdicts.md").read_text(encoding="utf-8")
+    assert (storage.run(result.stem) / "report/checkpoint_001/summary.json").exists()
+
+
 def test_a_drive_that_drops_out_fails_the_cell_in_words_and_loses_nothing(execute, on_colab, run_id):
     parameters = {"PRESET": "smoke", "K": 2, "OVERRIDES": OVERRIDES}
     content = on_colab("errno107")
