@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from helpers.errors import require
-from helpers.model_config import ModelConfig, PythiaConfig
+from helpers.model_config import ContextTokenConfig, ModelConfig, PythiaConfig
+from helpers.stream_config import StreamConfig
 
 # Seed document, section 0, in its order. The Hub data set numbers them differently: labels are mapped by name.
 ARXIV_COMPONENTS = (
@@ -24,6 +25,8 @@ ARXIV_COMPONENTS = (
 ARXIV_SOURCE = "arxiv"
 SYNTHETIC_SOURCE = "synthetic"
 TINYSTORIES_SOURCE = "tinystories"
+ULTRACHAT_SOURCE = "ultrachat"
+SENTENCES_SOURCE = "sentences"
 SPLITS = ("train", "validation", "test")
 PYTHIA_TOKENIZER = "EleutherAI/pythia-70m"
 
@@ -69,8 +72,9 @@ class DataConfig:
     """Which papers, and how windows are drawn from them."""
 
     source: str = SYNTHETIC_SOURCE
-    """`arxiv` or `tinystories` (the Hub), `synthetic`, or a path: to Parquet/JSONL files with columns text and label,
-    or to a .txt file of stories with <|endoftext|> between them."""
+    """`arxiv`, `tinystories` or `ultrachat` (the Hub), `synthetic` or `sentences` (embedded), or a path: to Parquet or
+    JSONL files with columns text and label, or to a .txt file of stories with <|endoftext|> between them; under
+    `stream` sampling, to one .txt or .jsonl file of short texts."""
     tokenizer: str = PYTHIA_TOKENIZER
     """A Hub name, a path to a tokenizer.json, or `train:N` (BPE of N tokens); unused by the synthetic source."""
     bos_token: str = field(default="", metadata=LATE)
@@ -80,8 +84,13 @@ class DataConfig:
     near_duplicates: Literal["drop", "keep"] = field(default="drop", metadata=LATE)
     """drop: no paper that nearly repeats a held-out one is trained on. keep: they are only counted."""
     window_tokens: int = 100
-    sampling: Literal["uniform", "epoch"] = "uniform"
-    """uniform: component, paper and offset uniform. epoch: every token once an epoch."""
+    sampling: Literal["uniform", "epoch", "stream"] = "uniform"
+    """uniform: component, paper and offset uniform. epoch: every token once an epoch. stream: papers end to end, in
+    their order; a window may cross them."""
+    samples: int | None = field(default=None, metadata=LATE)
+    """Train on the first so many papers alone, under `stream` sampling: nested sets of one cache. None: all."""
+    max_paper_tokens: int | None = field(default=None, metadata=LATE)
+    """Cut every paper after so many tokens."""
     order: Literal["listed", "smallest_first", "rotate"] = "rotate"
     """Which components are active first; the active sets are nested in K."""
     components: tuple[str, ...] = ()
@@ -99,11 +108,16 @@ class DataConfig:
         require(limit is None or limit >= 1, "data.max_papers_per_component", limit, "none or at least 1")
         if self.bos_token and self.tokenizer.startswith(TRAIN):
             raise ValueError(f"data.bos_token = {self.bos_token!r}: a tokenizer that is trained here has its own BOS")
+        is_stream, most, cut = self.sampling == "stream", self.samples, self.max_paper_tokens
+        require(
+            most is None or (is_stream and most >= 1), "data.samples", most, "none, or 50 with data.sampling=stream"
+        )
+        require(cut is None or cut >= 1, "data.max_paper_tokens", cut, "none or at least 1")
 
     @property
     def unused(self) -> tuple[str, ...]:
         """The fields that have no part in a run with this source."""
-        of_texts = ("tokenizer", "bos_token", "max_papers_per_component", "near_duplicates")
+        of_texts = ("tokenizer", "bos_token", "max_papers_per_component", "max_paper_tokens", "near_duplicates")
         return of_texts if self.source == SYNTHETIC_SOURCE else ("synthetic",)
 
 
@@ -117,7 +131,7 @@ class TrainConfig:
     tokens: int | None = None
     """Training tokens; with it, the other lengths are None."""
     epochs: float | None = None
-    """Passes over the selected train set; needs `data.sampling=epoch`, and the other lengths are None."""
+    """Passes over the selected train set; needs `data.sampling=epoch` or `stream`, and the other lengths are None."""
     tokens_per_parameter: float | None = field(default=None, metadata=LATE)
     """Training tokens as a multiple of the non-embedding parameters: 20 is D = 20 N of Hoffmann et al. 2022."""
     peak_lr: float = 2e-4
@@ -213,6 +227,8 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+    stream: StreamConfig | None = field(default=None, metadata=LATE)
+    """How one stream of tokens is trained on, under `data.sampling=stream`."""
 
     def __post_init__(self) -> None:
         """Each section has checked itself; here are the rules between them."""
@@ -221,7 +237,20 @@ class RunConfig:
         window, most = self.data.window_tokens, self.model.max_context_tokens
         require(window <= most, "data.window_tokens", window, f"at most model.max_context_tokens = {most}")
         epochs = self.train.epochs
-        require(epochs is None or self.data.sampling == "epoch", "train.epochs", epochs, "none, or data.sampling=epoch")
+        in_epochs = self.data.sampling in ("epoch", "stream")
+        require(epochs is None or in_epochs, "train.epochs", epochs, "none, or data.sampling=epoch")
+        self._require_stream()
+
+    def _require_stream(self) -> None:
+        """Stream sampling, its section and a recurrent model go together."""
+        is_stream, train, sampling = self.data.sampling == "stream", self.train, self.data.sampling
+        require((self.stream is not None) == is_stream, "data.sampling", sampling, "stream where there is its section")
+        if is_stream:
+            is_recurrent, passes = isinstance(self.model, ContextTokenConfig), train.epochs
+            require(is_recurrent, "model.size", self.model.size, "context-token under data.sampling=stream")
+            require(passes is not None and passes % 1 == 0, "train.epochs", passes, "10 under data.sampling=stream")
+            require(train.batch_size == 1, "train.batch_size", train.batch_size, "1: a window of the stream is a batch")
+            require(train.precision == "fp32", "train.precision", train.precision, "fp32 under data.sampling=stream")
 
     def science(self) -> dict[str, Any]:
         """Every setting that changes the numbers, as JSON types. A path counts by its last two names, not its place."""
@@ -238,6 +267,7 @@ class RunConfig:
     def run_id(self) -> str:
         """A readable name that ends in a hash of `science`; safe as a file name on every system."""
         words = [self.study, Path(self.data.source).stem, *self.model.words, f"k{self.k}", f"s{self.seed}"]
+        words += [f"n{self.data.samples}", self.stream.match] if self.stream and self.data.samples else []
         words += ["-".join(self.data.components)] if self.data.components else []
         words += ["shuffle"] if self.data.shuffle_labels else []
         digest = hashlib.sha256(canonical_json(self.science()).encode()).hexdigest()

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from helpers.model_config import GptConfig, ModelConfig, PythiaConfig
-from helpers.models import gpt_counts, pythia_counts
+from helpers.model_config import ContextTokenConfig, GptConfig, ModelConfig, PythiaConfig
+from helpers.models import context_token_counts, gpt_counts, pythia_counts
 from helpers.models.counts import ParameterCounts
 
 if TYPE_CHECKING:
@@ -39,6 +39,12 @@ def _build_gpt(model: GptConfig, vocab_size: int, bos_id: int) -> "nn.Module":
     return GPT(model, vocab_size)
 
 
+def _build_context_token(model: ContextTokenConfig, vocab_size: int, bos_id: int) -> "nn.Module":
+    from helpers.models.context_token import ContextToken
+
+    return ContextToken(model, vocab_size)
+
+
 FAMILIES: dict[type, Family] = {
     PythiaConfig: Family(
         count_parameters=pythia_counts.count_parameters,
@@ -47,6 +53,11 @@ FAMILIES: dict[type, Family] = {
     ),
     GptConfig: Family(
         count_parameters=gpt_counts.count_parameters, flops_per_token=gpt_counts.flops_per_token, build=_build_gpt
+    ),
+    ContextTokenConfig: Family(
+        count_parameters=context_token_counts.count_parameters,
+        flops_per_token=context_token_counts.flops_per_token,
+        build=_build_context_token,
     ),
 }
 
