@@ -26,7 +26,9 @@ CONFIG = dataclasses.replace(
     execution=ExecutionConfig(threads=1, log_every_steps=1, checkpoint_every_minutes=0, trackers=()),
     stream=StreamConfig(
         patience=1, matched_steps=5, matched_tokens=1_000,
-        fixed_point=FixedPointConfig(most_iterations=ITERATIONS, threshold=0.08, share=0.5),
+        fixed_point=FixedPointConfig(
+            least_iterations=4, most_iterations=ITERATIONS, threshold=0.08, share=0.5
+        ),
     ),
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The fixed-point phase at its document's size, on embeddings like those of GPT-2: a common mean, unequal directions."""
+"""The fixed-point phase at its document's size, on embeddings like GPT-2's: a common mean, unequal directions."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_phase_1_ends_after_as_many_iterations_with_such_effective_ranks() -> No
         train_ND, validation_ND = model.embed(torch.from_numpy(drawn)).split([TOKENS, VALIDATION_TOKENS])
     adam = torch.optim.Adam(model.context_layers.parameters(), lr=config.lr)
     contexts_ND = stream_contexts(model, train_ND).last_ND
-    for iteration in range(2, config.most_iterations + 1):  # noqa: B007
+    for iteration in range(2, config.most_iterations + 1):
         noise_ND = config.noise * torch.randn(contexts_ND.shape, generator=generator)
         found = iterate(model, train_ND, contexts_ND, noise_ND, config)
         torch.nn.utils.clip_grad_norm_(model.context_layers.parameters(), 1.0)
