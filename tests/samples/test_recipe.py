@@ -14,6 +14,7 @@ from helpers.runs.events import Logged
 from helpers.runs.result_file import read_result
 from helpers.runs.verify import verify_storage
 from helpers.storage import Storage
+from helpers.studies.samples.evaluate import status
 from helpers.studies.samples.recipe import RECIPE
 from helpers.training.evaluate_again import evaluate_again
 from helpers.training.train_single_k import train_single_k
@@ -74,7 +75,16 @@ def test_phase_2_validates_each_epoch_and_ends_by_patience(result) -> None:
     assert {row["kind"] for row in result.rows} == {
         "iteration", "rank", "epoch", "validation", "contexts", "passes",
     }  # fmt: skip
-    assert result.rows_of("passes")[0]["status"] == "CONVERGED" and result.rows_of("passes")[0]["contraction"] < 1
+    (row,) = result.rows_of("passes")
+    assert row["moved"][-1] < 1e-6 < row["moved"][0] and row["contraction"] < 0.1
+
+
+def test_the_documents_word_for_passes_follows_their_slope_and_spread() -> None:
+    flat = [1e-3] * 9
+    assert status(flat) == "CONVERGED"
+    assert status([0.1, *flat[1:]]) == "CONVERGING"  # its slope is -0.099 * 4 / 60
+    assert status([*flat[1:], 0.1]) == "DIVERGING"
+    assert status([0, 0, 0, 0.1, 0, 0.1, 0, 0, 0]) == "UNSTABLE"
 
 
 def test_each_phase_trains_its_own_and_the_frozen_block_has_no_optimizer_state(tmp_path) -> None:
