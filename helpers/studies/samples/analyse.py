@@ -47,7 +47,7 @@ def analyse(storage: Storage, lang: Lang = "en", report: Callable[[str], None] =
             {own.condition: make(own) for own in findings},
             _NOTE[lang],
             headings(lang),
-        )  # fmt: skip
+        )
     ]
     for number, own in enumerate(findings):
         suffix = f"-{condition_file_name(own.condition)}" if number else ""

@@ -84,9 +84,9 @@ def prediction_table(law: Regression, tokens: Sequence[float] = AHEAD) -> pd.Dat
 def partial_regression(cells: pd.DataFrame, plain_exponent: float) -> Partial:
     """Samples and steps side by side, over one row a sample count and match (`tokens`, `steps`, `ppl`, `samples`).
 
-    Cells of one sample count share their samples: the error is the larger of the ordinary one and that clustered by
-    sample count (Cameron & Miller 2015, J. Human Resources 50:317), with as many degrees of freedom as there are
-    counts, less one. ValueError where samples and steps rise together, as they do when only epochs are matched.
+    Cells of one sample count share their samples: the error is the larger of the ordinary one and the jackknife over
+    sample counts (Cameron & Miller 2015, J. Human Resources 50:317, section VI.B), with as many degrees of freedom as
+    there are counts, less one. ValueError where samples and steps rise together, as when epochs alone are matched.
     """
     logs = np.log(cells[["tokens", "steps"]].to_numpy(float))
     groups = pd.factorize(cells["samples"])[0]
@@ -98,14 +98,10 @@ def partial_regression(cells: pd.DataFrame, plain_exponent: float) -> Partial:
         raise ValueError(f"samples and steps rise together (R2 = {shared:.3f}); add runs with stream.match=steps")
     x_N3 = np.column_stack([np.ones(len(cells)), logs - logs.mean(axis=0)])
     y_N = np.log(cells["ppl"].to_numpy(float))
-    inverse = np.linalg.inv(x_N3.T @ x_N3)
-    coefficients = inverse @ x_N3.T @ y_N
-    residual_N = y_N - x_N3 @ coefficients
-    freedom = len(cells) - 3
-    plain = np.diag(inverse) * (residual_N**2).sum() / freedom
-    scores_G3 = np.stack([x_N3[groups == group].T @ residual_N[groups == group] for group in range(num_groups)])
-    factor = num_groups / (num_groups - 1) * (len(cells) - 1) / freedom
-    clustered = factor * np.diag(inverse @ scores_G3.T @ scores_G3 @ inverse)
+    coefficients, squares, *_ = np.linalg.lstsq(x_N3, y_N)
+    plain = np.diag(np.linalg.inv(x_N3.T @ x_N3)) * squares.sum() / (len(cells) - 3)
+    left_G3 = np.stack([np.linalg.lstsq(x_N3[groups != group], y_N[groups != group])[0] for group in range(num_groups)])
+    clustered = (num_groups - 1) / num_groups * ((left_G3 - coefficients) ** 2).sum(axis=0)
     errors = np.sqrt(np.maximum(plain, clustered))
     samples, steps = (Estimate.of(float(coefficients[n]), float(errors[n]), num_groups - 1, len(cells)) for n in (1, 2))
     return Partial(samples=samples, steps=steps, plain_exponent=plain_exponent)

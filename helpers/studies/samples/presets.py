@@ -92,9 +92,9 @@ PRESETS = {
     "demo": Preset(
         description="minutes on a CPU: six sample counts, three seeds, width 128, sentences of no language",
         config=dataclasses.replace(
-            _SMALL, stream=StreamConfig(matched_steps=80, matched_tokens=41_000, validation_samples=100)
+            _SMALL, stream=StreamConfig(matched_steps=75, matched_tokens=38_300, validation_samples=100)
         ),
-        axes=_axes((20, 40, 80, 160, 320, 500), seeds=(0, 1, 2)),
+        axes=_axes((10, 20, 40, 80, 160, 320), seeds=(0, 1, 2), matches=("epochs", "steps")),
         companions=controls,
         note=_NOTE,
     ),

@@ -44,7 +44,11 @@ def conditions_of(runs: pd.DataFrame) -> list[str]:
 def epochs_of(result: Result) -> list[Row]:
     """Each epoch with what it trained on and how it was validated, in order."""
     validated = {row["epoch"]: row for row in result.rows_of("validation")}
-    return [{**row, **validated[row["epoch"]]} for row in result.rows_of("epoch") if row["epoch"] in validated]
+    return [
+        {**validated[row["epoch"]], "train_xe": row["train_xe"]}
+        for row in result.rows_of("epoch")
+        if row["epoch"] in validated
+    ]
 
 
 def _check(result: Result, config: RunConfig) -> None:
@@ -60,7 +64,7 @@ def _row(found: Found) -> dict[str, Any]:
     if not epochs:
         raise ValueError("holds no epoch")
     best = min(epochs, key=lambda row: row["xe"])
-    first = epochs[0]["step"]
+    first = result.rows_of("epoch")[0]["step"]
     return {
         "run_id": result.run["run_id"],
         "samples": config.data.samples,
