@@ -18,9 +18,10 @@ from helpers.storage import Storage, publish_text
 from helpers.studies.samples.figures import figure_numbers, scaling_figure
 from helpers.studies.samples.findings import SampleFindings, find, sentences
 from helpers.studies.samples.runs import conditions_of, load_files, run_table
-from helpers.studies.samples.tables import TABLES
+from helpers.studies.samples.tables import TABLES, document_tables
 from helpers.studies.samples.words import JAPANESE_FONTS, Lang, figure_font, headings, require_lang, title
 
+_DOCUMENT = {"en": "seed document 003, 27 November 2025", "ja": "文書003、2025年11月27日"}
 _NOTE = {"en": "Every part speaks for one condition.", "ja": "各部は一つの条件について述べる。"}
 
 
@@ -37,17 +38,12 @@ def analyse(storage: Storage, lang: Lang = "en", report: Callable[[str], None] =
         report(f"no font here has Japanese letters, so the figure is in English; install {JAPANESE_FONTS[0]}")
     runs = run_table(files, storage)
     findings = [find(runs, condition) for condition in conditions_of(runs)]
+    shown = {name: {own.condition: make(own) for own in findings} for name, make in TABLES.items()}
+    shown |= {name: {_DOCUMENT[lang]: table} for name, table in document_tables().items()}
     paths = [
         path
-        for name, make in TABLES.items()
-        for path in save_table(
-            storage,
-            name,
-            title(name, lang),
-            {own.condition: make(own) for own in findings},
-            _NOTE[lang],
-            headings(lang),
-        )
+        for name, tables in shown.items()
+        for path in save_table(storage, name, title(name, lang), tables, _NOTE[lang], headings(lang))
     ]
     for number, own in enumerate(findings):
         suffix = f"-{condition_file_name(own.condition)}" if number else ""

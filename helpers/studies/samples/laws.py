@@ -62,6 +62,17 @@ def count_means(runs: pd.DataFrame) -> pd.DataFrame:
     return means.assign(ppl=np.exp(means["log_ppl"]), steps=np.exp(means["log_steps"]))
 
 
+def regression_table(law: Regression) -> pd.DataFrame:
+    """The document's statistics, and the interval of the exponent that it lacks."""
+    exponent = law.parameters()["b"]
+    values = {
+        "slope": law.slope, "α": exponent.value, "α, 95 % from": exponent.low, "α, 95 % to": exponent.high,
+        "intercept log(A)": law.intercept, "A": float(np.exp(law.intercept)), "R²": law.r_squared,
+        "p-value": law.p_value, "standard error": law.standard_error, "degrees of freedom": law.degrees_of_freedom,
+    }  # fmt: skip
+    return pd.DataFrame({"statistic": list(values), "value": [float(value) for value in values.values()]})
+
+
 def fitted_table(law: Regression) -> pd.DataFrame:
     """Measured against fitted, with the document's error: fitted less measured, in per cent of it."""
     tokens, ppl = law.points.scales[:, 0], law.points.losses

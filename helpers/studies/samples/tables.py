@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.studies.samples.findings import CONTROLS, SampleFindings
-from helpers.studies.samples.laws import fitted_table, prediction_table
+from helpers.studies.samples.laws import document_points, fit_law, fitted_table, prediction_table, regression_table
 
 _ARM = ["match", "context", "embedding", "samples", "seed"]
 _Z = 1.96  # of the normal distribution: samples of a validation are many
@@ -28,16 +28,8 @@ def results(findings: SampleFindings) -> pd.DataFrame:
 
 def regression(findings: SampleFindings) -> pd.DataFrame:
     """The document's statistics of the law that is matched in epochs, with the interval that it lacks."""
-    law = findings.law
-    if law is None:
-        return pd.DataFrame(columns=["statistic", "value"])
-    exponent = law.parameters()["b"]
-    values = {
-        "slope": law.slope, "α": exponent.value, "α, 95 % from": exponent.low, "α, 95 % to": exponent.high,
-        "intercept log(A)": law.intercept, "A": float(np.exp(law.intercept)), "R²": law.r_squared,
-        "p-value": law.p_value, "standard error": law.standard_error, "degrees of freedom": law.degrees_of_freedom,
-    }  # fmt: skip
-    return pd.DataFrame({"statistic": list(values), "value": list(values.values())})
+    columns = ["statistic", "value"]
+    return pd.DataFrame(columns=columns) if findings.law is None else regression_table(findings.law)
 
 
 def fitted(findings: SampleFindings) -> pd.DataFrame:
@@ -116,3 +108,13 @@ TABLES: dict[str, Callable[[SampleFindings], pd.DataFrame]] = {
     "samples_ranks": ranks,
     "samples_stopping": stopping,
 }
+
+
+def document_tables() -> dict[str, pd.DataFrame]:
+    """The document's own four points through the same analysis."""
+    law = fit_law(*document_points())
+    return {
+        "samples_document": regression_table(law),
+        "samples_document_fitted": fitted_table(law),
+        "samples_document_predictions": prediction_table(law),
+    }
