@@ -86,3 +86,7 @@ class ContextToken(nn.Module):
 
     def undecayed_matrices(self) -> list[nn.Parameter]:
         return [self.embedding.weight]
+
+    @staticmethod
+    def name_in_files(name: str) -> str:
+        return name

@@ -14,6 +14,7 @@ from helpers.data.fetch_arxiv import ensure_cache
 from helpers.data.flat_tokens import flat_tokens
 from helpers.data.sources import sentences, ultrachat
 from helpers.data.sources.sample_file import Samples, is_held_out
+from helpers.studies import find_preset
 
 TOKENIZER = "train:300"
 
@@ -125,5 +126,5 @@ def test_cut_papers_are_another_cache(storage) -> None:
 
     whole, cut = data_of("sentences"), data_of("sentences", max_paper_tokens=16)
     assert cache_id(whole) != cache_id(cut)
-    with pytest.raises(ValueError, match=r"data\.max_paper_tokens = 16"):
-        DataConfig(source="synthetic", max_paper_tokens=16)
+    with pytest.raises(ValueError, match=r"data\.max_paper_tokens has no part in a run with source = 'synthetic'"):
+        find_preset("ergodic", "smoke", overrides=["data.max_paper_tokens=16"])

@@ -8,7 +8,7 @@ import torch
 from helpers.device import choose_device
 from helpers.models.context_token import ContextToken
 from helpers.models.contexts import stream_contexts
-from helpers.models.language_model import build_model
+from helpers.models.language_model import build_model, load_weights
 from helpers.runs.checkpoints import Tensors
 from helpers.runs.events import Evaluated
 from helpers.runs.result_file import Measured, Row
@@ -26,7 +26,7 @@ def evaluate(run: Run, weights: Tensors, step: int) -> Measured:
     for the validation whether passes over it come to rest."""
     config, cache = run.config, run.cache
     model = build_model(config.model, cache.vocab_size, cache.bos_id, config.seed)
-    model.load_state_dict(weights)
+    load_weights(model, weights)
     model.to(choose_device(config.execution)).eval()
     streams = {TRAIN: train_stream(run), VALIDATION: validation_stream(run)}
     prepared = {split: prepare(model, stream) for split, stream in streams.items()}

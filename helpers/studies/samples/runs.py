@@ -13,6 +13,7 @@ from helpers.analysis.results import Found, ResultFiles, number, read_results
 from helpers.config import RunConfig
 from helpers.runs.metrics import metrics_path, read_metrics
 from helpers.runs.result_file import Result, Row
+from helpers.runs.sessions import sessions
 from helpers.storage import Storage
 from helpers.studies.samples.presets import AXES, NAME
 
@@ -85,7 +86,7 @@ def _row(found: Found) -> dict[str, Any]:
         "is_stopped": epochs[-1]["epoch"] < config.train.epochs,
         "steps": _steps(result, best["epoch"], first),
         "steps_all": _steps(result, epochs[-1]["epoch"], first),
-        "device": result.run["provenance"]["device"],
+        "device": sessions(result.run["provenance"])[-1]["device"],
         **_contexts(result),
     }
 
