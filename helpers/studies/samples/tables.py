@@ -83,6 +83,7 @@ def ranks(findings: SampleFindings) -> pd.DataFrame:
             columns = [*_ARM, "iterations", "converged", "contraction", "pass_contraction", "status", *names]
             parts.append(findings.runs[columns].rename(columns=names).assign(of=of, centred=centred))
     table = pd.concat(parts).dropna(subset="percent")
+    table["pass_contraction"] = table["pass_contraction"].map("{:.1e}".format)
     columns = [*_ARM, "of", "centred", "percent", "low", "high", "iterations", "converged", "contraction"]
     return table.sort_values([*_ARM, "of", "centred"])[[*columns, "pass_contraction", "status"]]
 
