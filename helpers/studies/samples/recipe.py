@@ -72,11 +72,12 @@ def _iteration(run: Run, state: TrainState) -> Stepped:
         state.extra = {"contexts": stream_contexts(model, e_ND).last_ND, "residual": torch.zeros(())}
         row = {"kind": "iteration", "step": 1, "iteration": 1}
         row |= dict.fromkeys(("moved", "diversity", "loss", "converged", "residual", "contraction"))
-        return Stepped(loss=torch.zeros(()), grad_norm=torch.zeros(()), lr=config.lr, rows=[row])
+        nothing = e_ND.new_zeros(())
+        return Stepped(loss=nothing, grad_norm=nothing, lr=config.lr, rows=[row])
     found = iterate(model, e_ND, state.extra["contexts"], _noise(run, state, e_ND), config)
     grad_norm = _update(run, state, config.lr)
     row = _iteration_row(number, found, float(state.extra["residual"]))
-    state.extra = {"contexts": found.contexts_ND, "residual": torch.tensor(row["residual"])}
+    state.extra = {"contexts": found.contexts_ND, "residual": torch.tensor(row["residual"], dtype=torch.float64)}
     left = run.dataset.order.lead_steps - number
     is_converged = number >= config.least_iterations and found.converged >= config.share
     rows = [row]
@@ -84,7 +85,7 @@ def _iteration(run: Run, state: TrainState) -> Stepped:
         rows += rank_rows(found.contexts_ND, number, "last iteration")
         _end_phase_1(state)
     return Stepped(
-        loss=torch.tensor(found.loss), grad_norm=grad_norm, lr=config.lr, rows=rows,
+        loss=e_ND.new_tensor(found.loss), grad_norm=grad_norm, lr=config.lr, rows=rows,
         skipped_steps=left if is_converged else 0,
     )  # fmt: skip
 
@@ -144,7 +145,7 @@ def _window(run: Run, state: TrainState) -> Stepped:
     lr = learning_rate(config, state.step, run.num_steps)
     grad_norm = _update(run, state, lr)
     loss = loss_sum.detach() / count
-    extra["loss_sum"], extra["predictions"] = extra["loss_sum"] + loss_sum.detach().cpu(), extra["predictions"] + count
+    extra["loss_sum"], extra["predictions"] = extra["loss_sum"] + loss_sum.detach(), extra["predictions"] + count
     is_end = order.epoch_of(state.step + 1) > order.epoch_of(state.step)
     rows, is_last = _end_epoch(run, state) if is_end else ([], False)
     return Stepped(loss=loss, grad_norm=grad_norm, lr=lr, rows=rows, is_last=is_last)
