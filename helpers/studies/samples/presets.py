@@ -77,7 +77,7 @@ def _axes(samples: tuple[int, ...], seeds: tuple[int, ...], matches: tuple[str, 
 
 PRESETS = {
     "smoke": Preset(
-        description="a minute on a CPU: three sample counts, width 32; shows that the chain works",
+        description="minutes on a CPU: three sample counts, width 32; shows that the chain works",
         config=dataclasses.replace(
             _SMALL,
             data=dataclasses.replace(_SMALL.data, tokenizer="train:400", max_papers_per_component=100),
