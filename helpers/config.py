@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from helpers.errors import require
 from helpers.model_config import ContextTokenConfig, ModelConfig, PythiaConfig
-from helpers.stream_config import StreamConfig
+from helpers.passes_config import PassesConfig
 
 # Seed document, section 0, in its order. The Hub data set numbers them differently: labels are mapped by name.
 ARXIV_COMPONENTS = (
@@ -227,7 +227,7 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
-    stream: StreamConfig | None = field(default=None, metadata=LATE)
+    passes: PassesConfig | None = field(default=None, metadata=LATE)
     """How one stream of tokens is trained on, under `data.sampling=stream`."""
 
     def __post_init__(self) -> None:
@@ -244,7 +244,7 @@ class RunConfig:
     def _require_stream(self) -> None:
         """Stream sampling, its section and a recurrent model go together."""
         is_stream, train, sampling = self.data.sampling == "stream", self.train, self.data.sampling
-        require((self.stream is not None) == is_stream, "data.sampling", sampling, "stream where there is its section")
+        require((self.passes is not None) == is_stream, "data.sampling", sampling, "stream where there is its section")
         if is_stream:
             is_recurrent, passes = isinstance(self.model, ContextTokenConfig), train.epochs
             require(is_recurrent, "model.size", self.model.size, "context-token under data.sampling=stream")
@@ -267,7 +267,7 @@ class RunConfig:
     def run_id(self) -> str:
         """A readable name that ends in a hash of `science`; safe as a file name on every system."""
         words = [self.study, Path(self.data.source).stem, *self.model.words, f"k{self.k}", f"s{self.seed}"]
-        words += [f"n{self.data.samples}", self.stream.match] if self.stream and self.data.samples else []
+        words += [f"n{self.data.samples}", self.passes.match] if self.passes and self.data.samples else []
         words += ["-".join(self.data.components)] if self.data.components else []
         words += ["shuffle"] if self.data.shuffle_labels else []
         digest = hashlib.sha256(canonical_json(self.science()).encode()).hexdigest()

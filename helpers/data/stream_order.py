@@ -77,11 +77,11 @@ def stream_order(config: RunConfig, selection: Selection) -> StreamOrder:
             f"data.allocation {config.data.allocation!r}, data.shuffle_labels {config.data.shuffle_labels}: "
             "use k=1, data.allocation=full and data.shuffle_labels=false"
         )
-    stream, num_tokens, epochs = config.stream, selection.unique_tokens, int(config.train.epochs)
+    passes, num_tokens, epochs = config.passes, selection.unique_tokens, int(config.train.epochs)
     if num_tokens < 2:
         raise ValueError(f"the stream has {num_tokens} token, and a prediction needs two; use more data.samples")
-    cuts = _equal_cuts(num_tokens, stream.matched_steps) if stream.match == "steps" else _cuts(config, num_tokens)
-    epoch_tokens = stream.matched_tokens if stream.match == "tokens" else num_tokens
+    cuts = _equal_cuts(num_tokens, passes.matched_steps) if passes.match == "steps" else _cuts(config, num_tokens)
+    epoch_tokens = passes.matched_tokens if passes.match == "tokens" else num_tokens
     has_lead = config.model.context == "learned"
     return StreamOrder(
         selection=selection,
@@ -90,7 +90,7 @@ def stream_order(config: RunConfig, selection: Selection) -> StreamOrder:
         seed=config.seed,
         num_tokens=epochs * epoch_tokens,
         cuts=cuts,
-        lead_steps=stream.fixed_point.most_iterations if has_lead else 0,
+        lead_steps=passes.fixed_point.most_iterations if has_lead else 0,
         epoch_tokens=epoch_tokens,
     )
 
@@ -104,7 +104,7 @@ def _equal_cuts(num_tokens: int, num_windows: int) -> np.ndarray:
     """So many windows, equal within a token."""
     if num_windows > num_tokens - 1:
         raise ValueError(
-            f"stream.matched_steps = {num_windows} is not possible: the stream has {num_tokens} tokens; "
+            f"passes.matched_steps = {num_windows} is not possible: the stream has {num_tokens} tokens; "
             f"use at most {num_tokens - 1}, or more data.samples"
         )
     return np.append(np.arange(num_windows) * (num_tokens - 1) // num_windows, num_tokens)

@@ -21,7 +21,7 @@ def training_tokens(config: RunConfig) -> int | None:
 
 def order_of(config: RunConfig, selection: Selection) -> WindowOrder:
     """The windows of a run. ValueError if its warm-up does not fit into its steps."""
-    if config.stream is not None:
+    if config.passes is not None:
         return stream_order(config, selection)
     num_tokens = training_tokens(config)
     if num_tokens is None:

@@ -42,14 +42,14 @@ def test_windows_cross_samples_and_cover_the_stream_once_a_pass() -> None:
 
 def test_matched_steps_cut_every_stream_into_as_many() -> None:
     for tokens in (400, 12_345):
-        order = order_of([tokens], "stream.match=steps")
+        order = order_of([tokens], "passes.match=steps")
         lengths = np.diff(order.cuts)
         assert order.windows_per_pass == 78 and lengths.sum() == tokens and np.ptp(lengths[:-1]) <= 1
         assert order.num_steps == 10 + 780
 
 
 def test_matched_tokens_read_a_short_stream_again() -> None:
-    order = order_of([3_495], "stream.match=tokens")
+    order = order_of([3_495], "passes.match=tokens")
     assert order.tokens_before(order.num_steps - 1) < 398_140 <= order.tokens_before(order.num_steps)
     ends = [step for step in range(10, order.num_steps) if order.epoch_of(step + 1) > order.epoch_of(step)]
     assert len(ends) == 10 and ends[-1] == order.num_steps - 1
@@ -61,8 +61,8 @@ def test_without_learned_contexts_no_step_is_for_them() -> None:
 
 
 def test_what_is_no_stream_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"stream\.matched_steps = 78 is not possible: the stream has 50 tokens"):
-        order_of([50], "stream.match=steps")
+    with pytest.raises(ValueError, match=r"passes\.matched_steps = 78 is not possible: the stream has 50 tokens"):
+        order_of([50], "passes.match=steps")
     with pytest.raises(ValueError, match="reads the papers of one component in their order"):
         config = apply_overrides(CONFIG, ["data.samples=3", "data.shuffle_labels=true", "k=2"])
         stream_order(config, select(config, MemoryCache({"a": [5] * 9, "b": [5] * 9})))

@@ -6,12 +6,12 @@ import signal
 
 from helpers.config import ExecutionConfig, RunConfig
 from helpers.model_config import ContextTokenConfig
+from helpers.passes_config import FixedPointConfig, PassesConfig
 from helpers.runs.checkpoints import snapshots
 from helpers.runs.events import Logged, Saved
 from helpers.runs.result_file import read_result
 from helpers.settings import replace_fields
 from helpers.storage import Storage
-from helpers.stream_config import FixedPointConfig, StreamConfig
 from helpers.studies import find_preset
 from helpers.studies.samples.recipe import RECIPE
 from helpers.training.train_single_k import train_single_k
@@ -24,7 +24,7 @@ CONFIG = dataclasses.replace(
     model=ContextTokenConfig(d_model=16, n_layer=2),
     train=dataclasses.replace(_SMOKE.train, epochs=6, peak_lr=3e-2),
     execution=ExecutionConfig(threads=1, log_every_steps=1, checkpoint_every_minutes=0, trackers=()),
-    stream=StreamConfig(
+    passes=PassesConfig(
         patience=1, matched_steps=5, matched_tokens=1_000,
         fixed_point=FixedPointConfig(
             least_iterations=4, most_iterations=ITERATIONS, threshold=0.08, share=0.5

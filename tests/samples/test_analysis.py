@@ -52,7 +52,7 @@ def full(storage) -> Storage:
     preset, rng = find_preset("samples", "demo"), np.random.default_rng(0)
     for config in preset.runs(None):
         tokens = 80 * config.data.samples
-        per_epoch = {"epochs": -(-tokens // 512), "steps": 80}[config.stream.match]
+        per_epoch = {"epochs": -(-tokens // 512), "steps": 80}[config.passes.match]
         reached = 2 * per_epoch  # the best epoch is the second
         level = 12 - 0.2 * np.log(tokens) - 0.5 * np.log(reached) + 0.003 * rng.normal()
         level += {"learned": 0, "random": 0.0, "none": 0.4}[config.model.context]

@@ -7,7 +7,7 @@ import torch
 from helpers.model_config import ContextTokenConfig
 from helpers.models.contexts import stream_contexts
 from helpers.models.language_model import build_model
-from helpers.stream_config import FixedPointConfig
+from helpers.passes_config import FixedPointConfig
 from helpers.studies.samples.fixed_point import iterate
 from helpers.studies.samples.rank import effective_rank
 

@@ -7,7 +7,7 @@ import torch
 
 from helpers.model_config import ContextTokenConfig
 from helpers.models.language_model import build_model
-from helpers.stream_config import FixedPointConfig
+from helpers.passes_config import FixedPointConfig
 from helpers.studies.samples import fixed_point
 from helpers.studies.samples.fixed_point import iterate
 
@@ -61,7 +61,7 @@ def test_only_the_documents_diversity_depends_on_how_many_tokens_there_are(setti
 
 
 def test_settings_that_cannot_be_are_refused_with_their_name() -> None:
-    with pytest.raises(ValueError, match=r"stream\.fixed_point\.most_iterations = 2"):
+    with pytest.raises(ValueError, match=r"passes\.fixed_point\.most_iterations = 2"):
         FixedPointConfig(most_iterations=2)
-    with pytest.raises(ValueError, match=r"stream\.fixed_point\.share = 95"):
+    with pytest.raises(ValueError, match=r"passes\.fixed_point\.share = 95"):
         dataclasses.replace(FixedPointConfig(), share=95)

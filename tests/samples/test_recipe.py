@@ -177,6 +177,6 @@ def test_ranks_are_within_their_intervals_and_below_the_width(result) -> None:
 
 def test_validation_samples_that_are_not_there_are_told_before_a_step(storage) -> None:
     config = with_fields(stream__validation_samples=5_000)
-    with pytest.raises(ValueError, match=r"stream\.validation_samples = 5000 is not possible: test has"):
+    with pytest.raises(ValueError, match=r"passes\.validation_samples = 5000 is not possible: test has"):
         train_single_k(config, storage, (), RECIPE)
     assert not storage.checkpoint_steps(config.run_id)

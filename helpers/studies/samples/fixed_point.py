@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 
 from helpers.models.context_token import ContextToken
-from helpers.stream_config import FixedPointConfig
+from helpers.passes_config import FixedPointConfig
 
 CHUNK_TOKENS = 2_000
 """Tokens whose activations are in memory at once."""

@@ -106,7 +106,7 @@ def partial_regression(cells: pd.DataFrame, plain_exponent: float) -> Partial:
         raise ValueError(f"{len(cells)} points of {num_groups} sample counts are too few; use 4 counts and two matches")
     shared = float(np.corrcoef(logs.T)[0, 1] ** 2) if np.ptp(logs, axis=0).min() > 0 else 1.0
     if shared > _COLLINEAR:
-        raise ValueError(f"samples and steps rise together (R2 = {shared:.3f}); add runs with stream.match=steps")
+        raise ValueError(f"samples and steps rise together (R2 = {shared:.3f}); add runs with passes.match=steps")
     x_N3 = np.column_stack([np.ones(len(cells)), logs - logs.mean(axis=0)])
     y_N = np.log(cells["ppl"].to_numpy(float))
     coefficients, squares, *_ = np.linalg.lstsq(x_N3, y_N)

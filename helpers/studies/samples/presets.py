@@ -19,11 +19,11 @@ from helpers.config import (
 )  # fmt: skip
 from helpers.grid.status_table import GRID
 from helpers.model_config import ContextTokenConfig
-from helpers.stream_config import FixedPointConfig, StreamConfig
+from helpers.passes_config import FixedPointConfig, PassesConfig
 from helpers.studies.preset import Components, Preset
 
 NAME = "samples"
-AXES = ("data.samples", "stream.match", "model.context", "model.embedding", "seed")
+AXES = ("data.samples", "passes.match", "model.context", "model.embedding", "seed")
 MATCHES = ("epochs", "steps", "tokens")
 CONTROL = "control"
 
@@ -41,7 +41,7 @@ _PAPER = RunConfig(
     ),
     eval=EvalConfig(split="test"),
     execution=ExecutionConfig(log_every_steps=10),
-    stream=StreamConfig(),
+    passes=PassesConfig(),
 )  # fmt: skip
 _SMALL = dataclasses.replace(
     _PAPER,
@@ -66,7 +66,7 @@ def controls(grid: Sequence[RunConfig], components: Components | None) -> Iterab
     """Each run that is matched in epochs, of the first seed, with contexts as they were drawn and without any."""
     first = min(config.seed for config in grid)
     for config in grid:
-        if config.seed == first and config.stream.match == "epochs" and config.model.context == "learned":
+        if config.seed == first and config.passes.match == "epochs" and config.model.context == "learned":
             for context in ("random", "none"):
                 yield dataclasses.replace(config, model=dataclasses.replace(config.model, context=context))
 
@@ -83,7 +83,7 @@ PRESETS = {
             data=dataclasses.replace(_SMALL.data, tokenizer="train:400", max_papers_per_component=100),
             model=ContextTokenConfig(d_model=32),
             train=dataclasses.replace(_SMALL.train, epochs=3),
-            stream=StreamConfig(matched_steps=8, matched_tokens=3_500, fixed_point=FixedPointConfig(most_iterations=4)),
+            passes=PassesConfig(matched_steps=8, matched_tokens=3_500, fixed_point=FixedPointConfig(most_iterations=4)),
         ),
         axes=_axes((10, 20, 40), seeds=(0,), matches=("epochs", "steps")),
         companions=controls,
@@ -92,7 +92,7 @@ PRESETS = {
     "demo": Preset(
         description="minutes on a CPU: six sample counts, three seeds, width 128, sentences of no language",
         config=dataclasses.replace(
-            _SMALL, stream=StreamConfig(matched_steps=75, matched_tokens=38_300, validation_samples=100)
+            _SMALL, passes=PassesConfig(matched_steps=75, matched_tokens=38_300, validation_samples=100)
         ),
         axes=_axes((10, 20, 40, 80, 160, 320), seeds=(0, 1, 2), matches=("epochs", "steps")),
         companions=controls,
@@ -100,7 +100,7 @@ PRESETS = {
     ),
     "quick": Preset(
         description="a T4: the document's model on UltraChat, six sample counts, three seeds, 200 validation samples",
-        config=dataclasses.replace(_PAPER, stream=StreamConfig(validation_samples=200)),
+        config=dataclasses.replace(_PAPER, passes=PassesConfig(validation_samples=200)),
         axes=_axes((50, 100, 200, 300, 400, 500), seeds=(42, 43, 44)),
         companions=controls,
         note=_NOTE,

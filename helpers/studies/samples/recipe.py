@@ -65,7 +65,7 @@ def step(run: Run, state: TrainState) -> Stepped:
 
 
 def _iteration(run: Run, state: TrainState) -> Stepped:
-    config, number = run.config.stream.fixed_point, state.step + 1
+    config, number = run.config.passes.fixed_point, state.step + 1
     _freeze(state.model, embedding=True, context=False)
     model, e_ND = state.model.model, _embeddings(run, state)
     if number == 1:  # reads the stream as it is, from zeros
@@ -94,7 +94,7 @@ def _noise(run: Run, state: TrainState, like_ND: torch.Tensor) -> torch.Tensor:
     """Drawn on the CPU from (seed, step): the same on every device."""
     generator = torch.Generator().manual_seed(torch_seed(run.config.seed, Stream.NOISE, counter=state.step))
     noise_ND = torch.randn(like_ND.shape, generator=generator)
-    return run.config.stream.fixed_point.noise * noise_ND.to(like_ND.device)
+    return run.config.passes.fixed_point.noise * noise_ND.to(like_ND.device)
 
 
 def _iteration_row(number: int, found: Iteration, residual_before: float) -> dict:
@@ -183,7 +183,7 @@ def _end_epoch(run: Run, state: TrainState) -> tuple[list[dict], bool]:
     fresh = _counters() | {"best": torch.tensor(min(xe, float(extra["best"])), dtype=torch.float64)}
     fresh["waited"] = torch.zeros_like(extra["waited"]) if is_better else extra["waited"] + 1
     state.extra = fresh
-    return [epoch, *rows], bool(fresh["waited"] >= run.config.stream.patience)
+    return [epoch, *rows], bool(fresh["waited"] >= run.config.passes.patience)
 
 
 # Both

@@ -69,7 +69,7 @@ def _row(found: Found) -> dict[str, Any]:
     return {
         "run_id": result.run["run_id"],
         "samples": config.data.samples,
-        "match": config.stream.match,
+        "match": config.passes.match,
         "context": config.model.context,
         "embedding": config.model.embedding,
         "seed": config.seed,

@@ -35,11 +35,11 @@ def train_stream(run: Run) -> TokenStream:
 
 
 def validation_stream(run: Run) -> TokenStream:
-    """The first `stream.validation_samples` of the evaluation's split. ValueError if there are fewer."""
-    split, wanted = run.config.eval.split, run.config.stream.validation_samples
+    """The first `passes.validation_samples` of the evaluation's split. ValueError if there are fewer."""
+    split, wanted = run.config.eval.split, run.config.passes.validation_samples
     found = len(run.cache.index(split).num_tokens)
     if found < wanted:
-        raise ValueError(f"stream.validation_samples = {wanted} is not possible: {split} has {found} samples")
+        raise ValueError(f"passes.validation_samples = {wanted} is not possible: {split} has {found} samples")
     return _stream(run, split, np.arange(wanted))
 
 

@@ -26,17 +26,17 @@ class FixedPointConfig:
 
     def __post_init__(self) -> None:
         least, most = self.least_iterations, self.most_iterations
-        require(least >= 2, "stream.fixed_point.least_iterations", least, "2 or more: the first only reads")
-        require(most >= least, "stream.fixed_point.most_iterations", most, "10, at least as many as least_iterations")
+        require(least >= 2, "passes.fixed_point.least_iterations", least, "2 or more: the first only reads")
+        require(most >= least, "passes.fixed_point.most_iterations", most, "10, at least as many as least_iterations")
         for name in ("lr", "threshold"):
-            require(getattr(self, name) > 0, f"stream.fixed_point.{name}", getattr(self, name), "a number above 0")
-        require(self.noise >= 0, "stream.fixed_point.noise", self.noise, "0 or more")
+            require(getattr(self, name) > 0, f"passes.fixed_point.{name}", getattr(self, name), "a number above 0")
+        require(self.noise >= 0, "passes.fixed_point.noise", self.noise, "0 or more")
         for name in ("share", "diversity_weight"):
-            require(0 <= getattr(self, name) <= 1, f"stream.fixed_point.{name}", getattr(self, name), "from 0 to 1")
+            require(0 <= getattr(self, name) <= 1, f"passes.fixed_point.{name}", getattr(self, name), "from 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)
-class StreamConfig:
+class PassesConfig:
     """Training on one stream: how its passes are cut into steps, when it is validated, and when that ends it."""
 
     match: Literal["epochs", "steps", "tokens"] = "epochs"
@@ -54,4 +54,4 @@ class StreamConfig:
     def __post_init__(self) -> None:
         for name in ("matched_steps", "patience", "validation_samples"):
             require(getattr(self, name) >= 1, f"stream.{name}", getattr(self, name), "1 or more")
-        require(self.matched_tokens >= 2, "stream.matched_tokens", self.matched_tokens, "39814")
+        require(self.matched_tokens >= 2, "passes.matched_tokens", self.matched_tokens, "39814")
