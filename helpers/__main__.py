@@ -99,8 +99,7 @@ def plan(options: GridOptions, measure: bool = True, seed_deviation: float | Non
 
     part, preset, storage = Shard.parse(options.shard), options.find_preset(), options.open_storage(to_read=True)
     speed = measured_speed if measure else None
-    if not storage.exists:
-        print(f"storage: {storage.root} is not there yet, so every run is new; fetch, train and grid make it\n")
+    print("" if storage.exists else f"storage: {storage.root} is not there yet, so every run is new\n", end="")
     print(plan_preset(preset, storage, part, measure=speed, seed_deviation=seed_deviation))
     return 0
 
@@ -209,8 +208,8 @@ def status(options: GridOptions, loop: bool = False, interval: float = 180.0) ->
     preset, storage, part = options.find_preset(), Storage.existing(options.storage), Shard.parse(options.shard)
     while True:
         found = status_of(preset, storage, part)
-        progress = find_study(preset.config.study).progress(found.runs, storage)
-        print("\n".join(part for part in (str(found), progress) if part))
+        told = (str(found), find_study(preset.config.study).progress(found.runs, storage))
+        print("\n".join(filter(None, told)))
         print(f"{time.strftime('%Y-%m-%d %H:%M:%S')}, {storage.root}\n", flush=True)
         if found.is_complete or not loop:
             return 0
@@ -224,8 +223,7 @@ def analyse(study: str = "ergodic", storage: Path = Path("outputs")) -> int:
         study: The experiment.
         storage: The root folder of all outputs.
     """
-    made = find_study(study).analyse(Storage.existing(storage))
-    print("\n".join(map(str, made)))
+    print("\n".join(map(str, find_study(study).analyse(Storage.existing(storage)))))
     return 0
 
 

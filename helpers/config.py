@@ -12,10 +12,12 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from helpers.errors import require
-from helpers.model_config import ModelConfig, PythiaConfig, TttConfig
+from helpers.model_config import ContextTokenConfig, ModelConfig, PythiaConfig
+from helpers.passes_config import PassesConfig
+from helpers.stream_config import StreamConfig
 
 # Seed document, section 0, in its order. The Hub data set numbers them differently: labels are mapped by name.
 ARXIV_COMPONENTS = (
@@ -26,6 +28,8 @@ SYNTHETIC_SOURCE = "synthetic"
 TINYSTORIES_SOURCE = "tinystories"
 WIKITEXT_SOURCE = "wikitext"
 URNS_SOURCE = "urns"
+ULTRACHAT_SOURCE = "ultrachat"
+SENTENCES_SOURCE = "sentences"
 SPLITS = ("train", "validation", "test")
 PYTHIA_TOKENIZER = "EleutherAI/pythia-70m"
 
@@ -71,8 +75,9 @@ class DataConfig:
     """Which papers, and how windows are drawn from them."""
 
     source: str = SYNTHETIC_SOURCE
-    """`arxiv` or `tinystories` (the Hub), `synthetic`, or a path: to Parquet/JSONL files with columns text and label,
-    or to a .txt file of stories with <|endoftext|> between them."""
+    """`arxiv`, `tinystories` or `ultrachat` (the Hub), `synthetic` or `sentences` (embedded), or a path: to Parquet or
+    JSONL files with columns text and label, or to a .txt file of stories with <|endoftext|> between them; under
+    `stream` sampling, to one .txt or .jsonl file of short texts."""
     tokenizer: str = PYTHIA_TOKENIZER
     """A Hub name, a path to a tokenizer.json, or `train:N` (BPE of N tokens); unused by the synthetic source."""
     bos_token: str = field(default="", metadata=LATE)
@@ -82,8 +87,13 @@ class DataConfig:
     near_duplicates: Literal["drop", "keep"] = field(default="drop", metadata=LATE)
     """drop: no paper that nearly repeats a held-out one is trained on. keep: they are only counted."""
     window_tokens: int = 100
-    sampling: Literal["uniform", "epoch"] = "uniform"
-    """uniform: component, paper and offset uniform. epoch: every token once an epoch."""
+    sampling: Literal["uniform", "epoch", "stream"] = "uniform"
+    """uniform: component, paper and offset uniform. epoch: every token once an epoch. stream: papers end to end, in
+    their order; a window may cross them."""
+    samples: int | None = field(default=None, metadata=LATE)
+    """Train on the first so many papers alone, under `stream` sampling: nested sets of one cache. None: all."""
+    max_paper_tokens: int | None = field(default=None, metadata=LATE)
+    """Cut every paper after so many tokens."""
     order: Literal["listed", "smallest_first", "rotate"] = "rotate"
     """Which components are active first; the active sets are nested in K."""
     components: tuple[str, ...] = ()
@@ -101,11 +111,16 @@ class DataConfig:
         require(limit is None or limit >= 1, "data.max_papers_per_component", limit, "none or at least 1")
         if self.bos_token and self.tokenizer.startswith(TRAIN):
             raise ValueError(f"data.bos_token = {self.bos_token!r}: a tokenizer that is trained here has its own BOS")
+        is_stream, most, cut = self.sampling == "stream", self.samples, self.max_paper_tokens
+        require(
+            most is None or (is_stream and most >= 1), "data.samples", most, "none, or 50 with data.sampling=stream"
+        )
+        require(cut is None or cut >= 1, "data.max_paper_tokens", cut, "none or at least 1")
 
     @property
     def unused(self) -> tuple[str, ...]:
         """The fields that have no part in a run with this source."""
-        of_texts = ("tokenizer", "bos_token", "max_papers_per_component", "near_duplicates")
+        of_texts = ("tokenizer", "bos_token", "max_papers_per_component", "max_paper_tokens", "near_duplicates")
         if self.source == URNS_SOURCE:
             return (*of_texts, "synthetic")
         return of_texts if self.source == SYNTHETIC_SOURCE else ("synthetic",)
@@ -121,7 +136,7 @@ class TrainConfig:
     tokens: int | None = None
     """Training tokens; with it, the other lengths are None."""
     epochs: float | None = None
-    """Passes over the selected train set; needs `data.sampling=epoch`, and the other lengths are None."""
+    """Passes over the selected train set; needs `data.sampling=epoch` or `stream`, and the other lengths are None."""
     tokens_per_parameter: float | None = field(default=None, metadata=LATE)
     """Training tokens as a multiple of the non-embedding parameters: 20 is D = 20 N of Hoffmann et al. 2022."""
     peak_lr: float = 2e-4
@@ -166,61 +181,6 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         require(self.windows_per_component >= 2, "eval.windows_per_component", self.windows_per_component, "1024")
-
-
-@dataclass(frozen=True, kw_only=True)
-class StreamConfig:
-    """Rows of one stream of documents: what state a row begins with, how long sequences are measured, when to stop."""
-
-    MULTIPLES: ClassVar[tuple[int, ...]] = (1, 2, 5, 10, 20)
-    """The contexts that are reported, in windows W; the last one is a sequence."""
-
-    state: Literal["fresh", "carried", "passed", "noise"] = "fresh"
-    """Of a training row's first token. fresh: the learned start. carried: what the row before it left, on contiguous
-    rows; the learned start again behind the end of a document. passed: what another sequence left, for every second
-    row. noise: the learned start with noise."""
-    noise: float = 1.0
-    """Standard deviation of the noise, in root mean squares of the learned start."""
-    sequences: int = 64
-    """Evaluation sequences, each of one document; the same for every run of a cache."""
-    sequence_tokens: int = 2_560
-    """Targets of a sequence. A run of window W reads the last 20 W of them: the last ones are the same for every W."""
-    chunk_tokens: int = 16
-    """Targets behind a reported number of each sequence."""
-    strides: tuple[int, ...] = (16,)
-    """Of the sliding window, beside 1: how many targets one forward scores."""
-    evaluations: int = 50
-    """Equally spaced steps at which is measured, the untrained model and the end among them."""
-    patience: int = 10
-    """Evaluations without an improvement after which the run ends; 0: never."""
-    threshold: Literal["nats", "ppl"] = "nats"
-    """What an improvement is counted in. An absolute ppl asks less of a bad model than of a good one: at a best of 240,
-    50 ppl is a fifth, so that a run that still falls is ended."""
-    min_delta: float = 0.01
-    """The least improvement."""
-
-    def __post_init__(self) -> None:
-        for name, least in (("sequences", 2), ("chunk_tokens", 1), ("evaluations", 2), ("patience", 0)):
-            require(getattr(self, name) >= least, f"stream.{name}", getattr(self, name), f"{least} or more")
-        require(self.noise > 0, "stream.noise", self.noise, "1.0")
-        require(self.min_delta >= 0, "stream.min_delta", self.min_delta, "0.01")
-        require(
-            all(s > 1 for s in self.strides), "stream.strides", self.strides, "strides above 1: 1 is always measured"
-        )
-
-    def require_fit(self, window: int, model: ModelConfig) -> None:
-        """ValueError unless a window and a model can be trained and measured so."""
-        require(isinstance(model, TttConfig), "model.size", model.size, f"one of {', '.join(TttConfig.SIZES)}")
-        most, longest = self.sequence_tokens // self.MULTIPLES[-1], max(self.strides, default=1)
-        require(window <= most, "data.window_tokens", window, f"at most stream.sequence_tokens / 20 = {most}")
-        whole = window % model.mini_batch == 0
-        require(whole, "data.window_tokens", window, f"a multiple of model.mini_batch = {model.mini_batch}")
-        require(longest <= window, "stream.strides", self.strides, f"strides up to data.window_tokens = {window}")
-        chunk = self.chunk_tokens
-        require(chunk <= window, "stream.chunk_tokens", chunk, f"at most data.window_tokens = {window}")
-        require(window % chunk == 0, "stream.chunk_tokens", chunk, f"a divisor of data.window_tokens = {window}")
-        ttt = model.mixer == "ttt"
-        require(ttt or self.state == "fresh", "stream.state", self.state, "fresh, or model.mixer=ttt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,6 +234,8 @@ class RunConfig:
     stream: StreamConfig | None = field(default=None, metadata=LATE)
     """Only of runs on a stream of documents, which measure otherwise than `eval` says, on its split."""
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+    passes: PassesConfig | None = field(default=None, metadata=LATE)
+    """How one stream of tokens is trained on, under `data.sampling=stream`."""
 
     def __post_init__(self) -> None:
         """Each section has checked itself; here are the rules between them."""
@@ -282,9 +244,22 @@ class RunConfig:
         window, most = self.data.window_tokens, self.model.max_context_tokens
         require(window <= most, "data.window_tokens", window, f"at most model.max_context_tokens = {most}")
         epochs = self.train.epochs
-        require(epochs is None or self.data.sampling == "epoch", "train.epochs", epochs, "none, or data.sampling=epoch")
+        in_epochs = self.data.sampling in ("epoch", "stream")
+        require(epochs is None or in_epochs, "train.epochs", epochs, "none, or data.sampling=epoch")
+        self._require_passes()
         if self.stream is not None:
             self.stream.require_fit(window, self.model)
+
+    def _require_passes(self) -> None:
+        """Stream sampling, its section and a recurrent model go together."""
+        is_stream, train, sampling = self.data.sampling == "stream", self.train, self.data.sampling
+        require((self.passes is not None) == is_stream, "data.sampling", sampling, "stream where there is its section")
+        if is_stream:
+            is_recurrent, passes = isinstance(self.model, ContextTokenConfig), train.epochs
+            require(is_recurrent, "model.size", self.model.size, "context-token under data.sampling=stream")
+            require(passes is not None and passes % 1 == 0, "train.epochs", passes, "10 under data.sampling=stream")
+            require(train.batch_size == 1, "train.batch_size", train.batch_size, "1: a window of the stream is a batch")
+            require(train.precision == "fp32", "train.precision", train.precision, "fp32 under data.sampling=stream")
 
     def science(self) -> dict[str, Any]:
         """Every setting that changes the numbers, as JSON types. A path counts by its last two names, not its place."""
@@ -301,6 +276,7 @@ class RunConfig:
     def run_id(self) -> str:
         """A readable name that ends in a hash of `science`; safe as a file name on every system."""
         words = [self.study, Path(self.data.source).stem, *self.model.words, f"k{self.k}", f"s{self.seed}"]
+        words += [f"n{self.data.samples}", self.passes.match] if self.passes and self.data.samples else []
         words += ["-".join(self.data.components)] if self.data.components else []
         words += ["shuffle"] if self.data.shuffle_labels else []
         words += [f"w{self.data.window_tokens}", self.stream.state] if self.stream else []

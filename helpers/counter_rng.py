@@ -20,6 +20,7 @@ class Stream(IntEnum):
     EVALUATION = 5
     WEIGHTS = 6
     DROPOUT = 7
+    NOISE = 8
 
 
 def salt_of(name: str) -> int:

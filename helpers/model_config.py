@@ -5,6 +5,7 @@ run has, and setting `model.size` chooses the family. A size lists its fields on
 """
 
 import dataclasses
+import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -136,7 +137,41 @@ class TttConfig:
         return (self.size, self.mixer, *([] if self.inner == "descent" else [self.inner]))
 
 
-ModelConfig = PythiaConfig | GptConfig | TttConfig
+@dataclass(frozen=True, kw_only=True)
+class ContextTokenConfig:
+    """A recurrent model: context layers carry what was read, token layers of the same depth predict from it."""
+
+    SIZES: ClassVar[Mapping[str, Shape]] = {"context-token": Shape(d_model=768, n_layer=3, n_head=1)}
+    """Of its document; width and depth are free."""
+    max_context_tokens: ClassVar[float] = math.inf
+    """A recurrence has no positions."""
+
+    size: str = "context-token"
+    d_model: int = 768
+    n_layer: int = 3
+    """Context layers, and as many token layers."""
+    context: Literal["learned", "random", "none"] = "learned"
+    """learned: trained in a fixed-point phase. random: as it was drawn. none: no context layers, zeros instead."""
+    embedding: Literal["frozen", "trained"] = "frozen"
+    """Whether token embeddings are trained on next tokens."""
+    embedding_from: str = ""
+    """A Hub model with GPT-2's `wte.weight`, or a .safetensors file with it; empty: drawn from N(0, 0.02)."""
+
+    def __post_init__(self) -> None:
+        require(self.size in self.SIZES, "model.size", self.size, f"one of {', '.join(self.SIZES)}")
+        for name in ("d_model", "n_layer"):
+            require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "1 or more")
+
+    @property
+    def shape(self) -> Shape:
+        return Shape(d_model=self.d_model, n_layer=self.n_layer, n_head=1)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        return (f"context{self.d_model}x{self.n_layer}", self.context, self.embedding)
+
+
+ModelConfig = PythiaConfig | GptConfig | TttConfig | ContextTokenConfig
 MODEL_CONFIGS: tuple[type[ModelConfig], ...] = typing.get_args(ModelConfig)
 
 

@@ -23,7 +23,7 @@ def cache_id(data: DataConfig) -> str:
 
 def cache_request(data: DataConfig) -> dict[str, Any]:
     """Everything that decides the content of a cache, as JSON types."""
-    source = find_source(data.source)
+    source = find_source(data)
     request = {"pipeline": _PIPELINE, "source": source.identity(data)}
     if source.make:
         return request
@@ -33,11 +33,13 @@ def cache_request(data: DataConfig) -> dict[str, Any]:
         request["near_duplicates"] = "keep"
     if data.bos_token:
         request["bos_token"] = data.bos_token
+    if data.max_paper_tokens:
+        request["max_paper_tokens"] = data.max_paper_tokens
     return request | ({"packing": packing_request()} if source.packs else {})
 
 
 def _readable_words(data: DataConfig) -> list[str]:
-    source = find_source(data.source)
+    source = find_source(data)
     if source.make or (trained_tokens(data.tokenizer) is None and is_path(data.tokenizer)):
         return [source.word]  # a tokenizer's own file says where it lies, not what it is
     return [source.word, file_name(data.tokenizer.rsplit("/", 1)[-1])]

@@ -86,7 +86,7 @@ def select(config: RunConfig, cache: TokenCache) -> Selection:
             for position, name in enumerate(active)
         ]
     labels = component_labels(data, cache, "train", seed=config.seed)
-    short = index.num_tokens < data.window_tokens
+    short = index.num_tokens < _shortest(data)
     is_active = np.isin(labels, [cache.components.index(name) for name in active])
     return Selection(components=active, pools=tuple(chosen), excluded_papers=int((short & is_active).sum()))
 
@@ -98,14 +98,27 @@ def component_labels(data: DataConfig, cache: TokenCache, split: str, *, seed: i
 
 
 def component_pools(data: DataConfig, cache: TokenCache, split: str, *, seed: int) -> dict[str, Pool]:
-    """The papers of every component of a split that are at least a window long; a component may have none."""
+    """The papers of every component of a split that are long enough; a component may have none.
+
+    `data.samples` takes the first so many of the train split: ValueError if there are fewer."""
     index = cache.index(split)
     labels = component_labels(data, cache, split, seed=seed)
     pools = {}
     for number, name in enumerate(cache.components):
-        rows = np.flatnonzero((labels == number) & (index.num_tokens >= data.window_tokens))
+        rows = np.flatnonzero((labels == number) & (index.num_tokens >= _shortest(data)))
+        if split == "train" and data.samples is not None:
+            if len(rows) < data.samples:
+                raise ValueError(
+                    f"data.samples = {data.samples} is not possible: {name!r} has {len(rows)} train papers"
+                )
+            rows = rows[: data.samples]
         pools[name] = Pool(paper=rows, length=index.num_tokens[rows])
     return pools
+
+
+def _shortest(data: DataConfig) -> int:
+    """Tokens that a paper must have: a window, or in a stream, where windows cross papers, one."""
+    return 1 if data.sampling == "stream" else data.window_tokens
 
 
 def windows_of(data: DataConfig, cache: TokenCache, split: str, components: Iterable[str], *, seed: int) -> list[Pool]:

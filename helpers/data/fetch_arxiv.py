@@ -37,7 +37,7 @@ def ensure_cache(data: DataConfig, storage: Storage, report: Report = print, loa
 def _build(data: DataConfig, identity: str, storage: Storage, report: Report, load: Load | None) -> TokenCache:
     from helpers.data.cache_writer import write_cache  # with `datasets`, seconds to import: only to build a cache
 
-    source = find_source(data.source)
+    source = find_source(data)
     texts = storage.scratch / "papers" / identity  # as large as the source; kept for the next call if this one ends
     if source.make:
         new = source.make(data)

@@ -36,7 +36,10 @@ def text_papers(
     if tokenizer is None:
         report(f"training a BPE tokenizer of {num_tokens:,} tokens on the train split")
         tokenizer = train_tokenizer(num_tokens, _texts(texts.splits["train"], cleaned.splits["train"].rows))
-    splits = {name: _tokenised(texts.splits[name], kept, tokenizer) for name, kept in cleaned.splits.items()}
+    splits = {
+        name: _tokenised(texts.splits[name], kept, tokenizer, data.max_paper_tokens)
+        for name, kept in cleaned.splits.items()
+    }
     if source.packs:
         report(f"the stories are packed into papers of {PAPER_TOKENS:,} tokens, an end-of-text token after each story")
         splits = {name: packed(stories, name, tokenizer.bos_id) for name, stories in splits.items()}
@@ -71,12 +74,15 @@ def _texts(papers: PaperSplit, rows: np.ndarray) -> Iterator[str]:
         yield from (paper.text for paper in papers.read(rows[start : start + _BATCH_PAPERS]))
 
 
-def _tokenised(papers: PaperSplit, kept: KeptPapers, tokenizer: PaperTokenizer) -> SplitPapers:
+def _tokenised(papers: PaperSplit, kept: KeptPapers, tokenizer: PaperTokenizer, most: int | None) -> SplitPapers:
+    """Papers as their first `most` tokens; None: whole."""
+
     def read(wanted: range) -> Iterator[Batch]:
         for start in range(wanted.start, wanted.stop, _BATCH_PAPERS):
             batch = slice(start, min(start + _BATCH_PAPERS, wanted.stop))
             texts = list(_texts(papers, kept.rows[batch]))
-            yield Batch(kept.paper_ids[batch], kept.labels[batch], tokenizer.encode(texts))
+            tokens = [paper[:most] for paper in tokenizer.encode(texts)]
+            yield Batch(kept.paper_ids[batch], kept.labels[batch], tokens)
 
     drops = {**papers.drops, **kept.drops}
     return SplitPapers(num_papers=len(kept.rows), read=read, num_chars=kept.num_chars, drops=drops, notes=kept.notes)

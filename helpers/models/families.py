@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from helpers.model_config import GptConfig, ModelConfig, PythiaConfig, TttConfig
-from helpers.models import gpt_counts, pythia_counts, ttt_counts
+from helpers.model_config import ContextTokenConfig, GptConfig, ModelConfig, PythiaConfig, TttConfig
+from helpers.models import context_token_counts, gpt_counts, pythia_counts, ttt_counts
 from helpers.models.counts import ParameterCounts
 
 if TYPE_CHECKING:
@@ -45,6 +45,12 @@ def _build_stream_model(model: TttConfig, vocab_size: int, bos_id: int) -> "nn.M
     return StreamModel(model, vocab_size)
 
 
+def _build_context_token(model: ContextTokenConfig, vocab_size: int, bos_id: int) -> "nn.Module":
+    from helpers.models.context_token import ContextToken
+
+    return ContextToken(model, vocab_size)
+
+
 FAMILIES: dict[type, Family] = {
     PythiaConfig: Family(
         count_parameters=pythia_counts.count_parameters,
@@ -58,6 +64,11 @@ FAMILIES: dict[type, Family] = {
         count_parameters=ttt_counts.count_parameters,
         flops_per_token=ttt_counts.flops_per_token,
         build=_build_stream_model,
+    ),
+    ContextTokenConfig: Family(
+        count_parameters=context_token_counts.count_parameters,
+        flops_per_token=context_token_counts.flops_per_token,
+        build=_build_context_token,
     ),
 }
 

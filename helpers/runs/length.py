@@ -2,6 +2,7 @@
 
 from helpers.config import RunConfig
 from helpers.data.components import Selection
+from helpers.data.stream_order import stream_order
 from helpers.data.window_order import WindowOrder, window_order
 from helpers.models.families import count_non_embedding
 
@@ -20,6 +21,8 @@ def training_tokens(config: RunConfig) -> int | None:
 
 def order_of(config: RunConfig, selection: Selection) -> WindowOrder:
     """The windows of a run. ValueError if its warm-up does not fit into its steps."""
+    if config.passes is not None:
+        return stream_order(config, selection)
     num_tokens = training_tokens(config)
     if num_tokens is None:
         num_tokens = round(config.train.epochs * selection.unique_tokens)

@@ -12,9 +12,10 @@ from helpers.studies.activation import STUDY as ACTIVATION
 from helpers.studies.ergodic import STUDY as ERGODIC
 from helpers.studies.length import STUDY as LENGTH
 from helpers.studies.preset import Components, Preset
+from helpers.studies.samples import STUDY as SAMPLES
 from helpers.studies.study import Study
 
-STUDIES: tuple[Study, ...] = (ERGODIC, ACTIVATION, LENGTH)
+STUDIES: tuple[Study, ...] = (ERGODIC, ACTIVATION, LENGTH, SAMPLES)
 
 
 def find_study(name: str) -> Study:
@@ -59,7 +60,7 @@ def preset_of(config: RunConfig) -> Preset:
 
 def known_components(data: DataConfig) -> Components | None:
     """The component names of a source that can be told without its papers, sizes unknown; None where only they tell."""
-    names = find_source(data.source).component_names(data)
+    names = find_source(data).component_names(data)
     return dict.fromkeys(names) if names else None
 
 

@@ -44,7 +44,7 @@ class Preset:
     @property
     def grid(self) -> list[RunConfig]:
         """The runs of the axes alone, the last axis varying first. ValueError for a K that the source cannot have."""
-        names = find_source(self.config.data.source).component_names(self.config.data)
+        names = find_source(self.config.data).component_names(self.config.data)
         most = max(self.axes.get("k", (self.config.k,)))
         if names and most > len(names):
             there = f"{len(names)} component{'s' * (len(names) > 1)}"

@@ -1,6 +1,6 @@
 """The state of a run in memory, one step of training on windows, and the checkpoint that holds all of it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from helpers.counter_rng import Stream, torch_seed
 from helpers.models.language_model import LanguageModel, build_model, load_weights, weights_of
 from helpers.models.window_model import WindowModel
 from helpers.runs.checkpoints import Checkpoint, Tensors
+from helpers.runs.result_file import Row
 from helpers.training.accelerator import choose_micro_batch
 from helpers.training.run import Run
 from helpers.training.schedule import learning_rate
@@ -77,6 +78,10 @@ class Stepped:
     lr: float
     is_last: bool = False
     """Whether the run ends here, because it has converged or its patience is at an end."""
+    skipped_steps: int = 0
+    """Steps of the run that are left out behind this one, because its phase has converged before them."""
+    rows: Sequence[Row] = ()
+    """What the step has measured, as `Recipe.evaluate` would: a summary stands behind what it sums up."""
 
 
 def window_state(run: Run, accelerator: Accelerator) -> TrainState:

@@ -173,8 +173,9 @@ def _train_steps(run: Run, recipe: Recipe, state: TrainState, records: Records) 
         if state.step in to_measure:
             _measure(run, recipe, state, records)
         stepped = recipe.step(run, state)
-        state.step += 1
+        state.step += 1 + stepped.skipped_steps
         state.is_ended = stepped.is_last
+        records.measurements.rows += stepped.rows
         _judge(run, state, stepped)
         progress.loss_sum += stepped.loss
         is_snapshot = state.step % execution.snapshot_every_steps == 0 or _is_over(run, state)

@@ -91,5 +91,6 @@ def test_a_file_without_articles_for_a_split_is_refused_before_anything_is_writt
 
 
 def test_a_file_of_stories_is_none_of_articles():
-    assert find_source("stories.txt").word == "local" and find_source("stories.txt") is not wikitext.FILE_SOURCE
+    assert find_source(DataConfig(source="stories.txt")).word == "local"
+    assert find_source(DataConfig(source="stories.txt")) is not wikitext.FILE_SOURCE
     assert len(np.unique([split_of(text) for text in articles(many(60))])) == 3

@@ -106,6 +106,16 @@ def test_the_length_study_from_a_run_to_its_verdicts(execute, storage):
     assert (storage.run(result.stem) / "report/checkpoint_001/summary.json").exists()
 
 
+def test_the_sample_study_from_a_run_to_its_verdict(execute, storage):
+    where = {"PRESET": "smoke", "STORAGE": str(storage.root), "INTERACTIVE": False, "RUN_GRID": False}
+    executed = execute("studies/sample_scaling.ipynb", SAMPLES=20, MATCH="steps", LANG="ja", **where)
+    (result,) = storage.results().glob("*.jsonl")
+    assert "n20-steps" in result.name and "1 done, 11 missing (of 12)" in text_of(executed, "board-code")
+    assert "1 sample counts leave no interval" in storage.table("samples_verdict.md").read_text(encoding="utf-8")
+    assert "文書の4点" in storage.table("samples_document.md").read_text(encoding="utf-8")
+    assert (storage.root / "fig/sample_scaling.png").exists()
+
+
 def test_a_drive_that_drops_out_fails_the_cell_in_words_and_loses_nothing(execute, on_colab, run_id):
     parameters = {"PRESET": "smoke", "K": 2, "OVERRIDES": OVERRIDES}
     content = on_colab("errno107")

@@ -18,6 +18,10 @@ STORED = {
     ("activation", "cpu"): ["activation-tinystories-gpt_10k-swiglu-k1-s1-ac0270c5b3"],
     ("activation", "lr_sweep"): ["activation-tinystories-gpt_10k-swiglu-k1-s0-ed22613e99"],
     ("activation", "paper"): ["activation-tinystories-gpt_85m-swiglu-k1-s2-182e6c7055"],
+    ("samples", "smoke"): ["samples-sentences-context32x3-none-frozen-k1-s0-n10-epochs-c089abb8f6"],
+    ("samples", "demo"): ["samples-sentences-context128x3-random-frozen-k1-s0-n320-epochs-748b6fe306"],
+    ("samples", "quick"): ["samples-ultrachat-context768x3-random-frozen-k1-s42-n500-epochs-d1bb486a26"],
+    ("samples", "paper"): ["samples-ultrachat-context768x3-learned-frozen-k1-s46-n500-epochs-b417a6a8c3"],
 }
 
 

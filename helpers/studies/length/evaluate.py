@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from helpers.config import URNS_SOURCE, RunConfig, StreamConfig
+from helpers.config import URNS_SOURCE, RunConfig
 from helpers.data.components import JoinedPools, windows_of
 from helpers.data.flat_tokens import flat_tokens
 from helpers.data.sources.urns import ideal_loss
@@ -23,6 +23,7 @@ from helpers.models.stream_model import StreamModel
 from helpers.runs.checkpoints import Tensors
 from helpers.runs.events import Evaluated
 from helpers.runs.result_file import Measured, Row
+from helpers.stream_config import StreamConfig
 from helpers.studies.length.measure import carried, total_variation, windowed
 from helpers.training.run import Run
 

@@ -14,11 +14,11 @@ from helpers.config import (
     EvalConfig,
     ExecutionConfig,
     RunConfig,
-    StreamConfig,
     TrainConfig,
 )
 from helpers.model_config import TttConfig
 from helpers.settings import field_value, replace_fields
+from helpers.stream_config import StreamConfig
 from helpers.studies.preset import Components, Preset
 
 NAME = "length"

@@ -11,11 +11,12 @@ import numpy as np
 
 from helpers.analysis.conditions import condition_names, shared_settings
 from helpers.analysis.results import Found, ResultFiles, array, number, read_results
-from helpers.config import RunConfig, StreamConfig
+from helpers.config import RunConfig
 from helpers.runs.metrics import metrics_path, read_metrics
 from helpers.runs.result_file import Result, Row
 from helpers.settings import field_value
 from helpers.storage import Storage
+from helpers.stream_config import StreamConfig
 from helpers.studies.length.presets import AXES, FACTORS, NAME, REFERENCE
 
 MULTIPLES = StreamConfig.MULTIPLES
