@@ -253,7 +253,8 @@ class RunConfig:
     def _require_passes(self) -> None:
         """Stream sampling, its section and a recurrent model go together."""
         is_stream, train, sampling = self.data.sampling == "stream", self.train, self.data.sampling
-        require((self.passes is not None) == is_stream, "data.sampling", sampling, "stream where there is its section")
+        legal = "stream where the section passes is given, and only there"
+        require((self.passes is not None) == is_stream, "data.sampling", sampling, legal)
         if is_stream:
             is_recurrent, passes = isinstance(self.model, ContextTokenConfig), train.epochs
             require(is_recurrent, "model.size", self.model.size, "context-token under data.sampling=stream")

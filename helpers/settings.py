@@ -242,6 +242,8 @@ def _describe(hint: Any) -> str:
             parts.append("one of " + ", ".join(map(str, typing.get_args(option))))
         elif typing.get_origin(option) is tuple:
             parts.append(f"{items[typing.get_args(option)[0]]} separated by commas")
+        elif dataclasses.is_dataclass(option):
+            parts.append(f"a section with the fields {', '.join(item.name for item in dataclasses.fields(option))}")
         else:
             parts.append(words[option])
     return " or ".join(parts)

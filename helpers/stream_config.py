@@ -49,7 +49,8 @@ class StreamConfig:
 
     def require_fit(self, window: int, model: ModelConfig) -> None:
         """ValueError unless a window and a model can be trained and measured so."""
-        require(isinstance(model, TttConfig), "model.size", model.size, f"one of {', '.join(TttConfig.SIZES)}")
+        legal = f"one of {', '.join(TttConfig.SIZES)} where the section stream is given"
+        require(isinstance(model, TttConfig), "model.size", model.size, legal)
         most, longest = self.sequence_tokens // self.MULTIPLES[-1], max(self.strides, default=1)
         require(window <= most, "data.window_tokens", window, f"at most stream.sequence_tokens / 20 = {most}")
         whole = window % model.mini_batch == 0
