@@ -42,7 +42,9 @@ def settings(notebook: Path, folder: Path) -> dict[str, object]:
             source = {"SOURCE": str(stories), "TOKENIZER": "train:300"}
             return common | source | {"OVERRIDES": "train.tokens=300000", "RUN_GRID": False}
         case "length_generalization":
-            return common | {"OVERRIDES": "train.steps=300", "RUN_GRID": False}
+            return common | {"OVERRIDES": "train.steps=1500 stream.evaluations=2 execution.log_every_steps=10", "RUN_GRID": False}
+        case "sample_scaling":
+            return common | {"SAMPLES": 10, "OVERRIDES": "train.epochs=60 passes.patience=60", "RUN_GRID": False}
         case name:
             raise KeyError(f"studies/{name}.ipynb is not known here: say how its runs are made short")
 
@@ -82,9 +84,9 @@ def test_pick_train_and_find(open_page: Open, front_end: FrontEnd, notebook: Pat
 
 
 def pick_another_run(page: NotebookPage, cell: "Locator") -> None:
-    """Choose the next K (in a study without K, the next size), and wait for its plan with a measured time."""
+    """Choose the next K (in a study without K, the next sample count or size), and wait for its measured plan."""
     before = cell.locator(".picker-plan").inner_text()
-    select = cell.locator(".picker-k select, .picker-size select").first
+    select = cell.locator(".picker-k select, .picker-samples select, .picker-size select").first
     values = select.locator("option").evaluate_all("options => options.map(option => option.value)")
     select.select_option(values[(values.index(select.input_value()) + 1) % len(values)])
     page.wait(
