@@ -42,7 +42,10 @@ def settings(notebook: Path, folder: Path) -> dict[str, object]:
             source = {"SOURCE": str(stories), "TOKENIZER": "train:300"}
             return common | source | {"OVERRIDES": "train.tokens=300000", "RUN_GRID": False}
         case "length_generalization":
-            return common | {"OVERRIDES": "train.steps=1500 stream.evaluations=2 execution.log_every_steps=10", "RUN_GRID": False}
+            return common | {
+                "OVERRIDES": "train.steps=1500 stream.evaluations=2 execution.log_every_steps=10",
+                "RUN_GRID": False,
+            }
         case "sample_scaling":
             return common | {"SAMPLES": 10, "OVERRIDES": "train.epochs=60 passes.patience=60", "RUN_GRID": False}
         case name:
