@@ -99,7 +99,6 @@ def plan(options: GridOptions, measure: bool = True, seed_deviation: float | Non
 
     part, preset, storage = Shard.parse(options.shard), options.find_preset(), options.open_storage(to_read=True)
     speed = measured_speed if measure else None
-    print("" if storage.exists else f"storage: {storage.root} is not there yet, so every run is new\n", end="")
     print(plan_preset(preset, storage, part, measure=speed, seed_deviation=seed_deviation))
     return 0
 

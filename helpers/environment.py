@@ -20,7 +20,7 @@ _ACCELERATE = (
 )  # fmt: skip
 _NUMBERS = (
     "ATEN_", "CUBLAS_", "CUDA_", "CUDNN_", "GOTO_", "KMP_", "MKL_", "NVIDIA_", "OMP_", "OPENBLAS_", "PYTORCH_",
-    "PYTHONHASHSEED", "RAYON_NUM_THREADS", "TOKENIZERS_PARALLELISM", "TORCH",
+    "PYTHONHASHSEED", "RAYON_NUM_THREADS", "TORCH",
 )  # fmt: skip
 """What may change speed, rounding or the kernels that are chosen. None of them holds a secret."""
 

@@ -12,7 +12,7 @@ from datasets.exceptions import DatasetGenerationError
 from helpers.config import SPLITS
 from helpers.errors import shortened
 
-_COLUMNS = ("text", "label")
+COLUMNS = ("text", "label")
 
 
 class Paper(NamedTuple):
@@ -54,7 +54,7 @@ class PaperSplit:
                 papers.append(self.rows[row])
             except UnicodeDecodeError as error:
                 raise ValueError(f"{self.name} row {row}: text is not UTF-8 ({error}); save it as UTF-8") from error
-        return {column: [paper[column] for paper in papers] for column in _COLUMNS}
+        return {column: [paper[column] for paper in papers] for column in COLUMNS}
 
     def _paper(self, row: int, text: Any, label: Any) -> Paper:
         if not isinstance(text, str) or not text.strip():
@@ -115,7 +115,7 @@ def paper_splits(
             rows = _first_papers(rows, limit, names or legal_labels, cache_folder) if limit else rows
             splits[name] = PaperSplit(
                 name=name,
-                rows=rows.select_columns(list(_COLUMNS)),
+                rows=rows.select_columns(list(COLUMNS)),
                 label_names=names,
                 legal_labels=legal_labels,
                 deleted=deleted,
@@ -144,7 +144,7 @@ def generated_split(
     name: str, rows: Callable[..., Iterator[dict[str, str]]], arguments: dict[str, Any], cache_folder: Path
 ) -> PaperSplit:
     """The split of the rows that `rows(**arguments)` yields, kept in `cache_folder`; its ValueError is passed on."""
-    features = Features({column: Value("string") for column in _COLUMNS})
+    features = Features({column: Value("string") for column in COLUMNS})
     try:
         kept = Dataset.from_generator(rows, features=features, cache_dir=str(cache_folder), gen_kwargs=arguments)
     except DatasetGenerationError as error:
@@ -159,7 +159,7 @@ def _walk_stories(rows: Iterable[Mapping[str, Any]], component: str, limit: int 
 
 def _require_columns(split: str, rows: Dataset | IterableDataset) -> None:
     columns = rows.column_names or list(next(iter(rows), {}))  # a stream may know its columns only from a row
-    for column in _COLUMNS:
+    for column in COLUMNS:
         if column not in columns:
             raise ValueError(f"{split}: column {column!r} is missing; there are {', '.join(columns) or 'none'}")
 
@@ -172,7 +172,7 @@ def _class_names(rows: Dataset | IterableDataset) -> tuple[str, ...] | None:
 def _first_papers(
     rows: Dataset | IterableDataset, limit: int, labels: tuple[str, ...] | None, cache_folder: Path
 ) -> Dataset:
-    features = Features({column: rows.features[column] for column in _COLUMNS}) if rows.features else None
+    features = Features({column: rows.features[column] for column in COLUMNS}) if rows.features else None
     arguments = {"rows": rows, "limit": limit, "num_labels": len(labels) if labels else None}
     return Dataset.from_generator(_walk, features=features, cache_dir=str(cache_folder), gen_kwargs=arguments)
 
@@ -184,9 +184,17 @@ def _walk(rows: Dataset | IterableDataset, limit: int, num_labels: int | None) -
         label = row["label"]
         if taken.get(label, 0) < limit:
             taken[label] = taken.get(label, 0) + 1
-            yield {column: row[column] for column in _COLUMNS}
+            yield {column: row[column] for column in COLUMNS}
             if sum(count == limit for count in taken.values()) == num_labels:
                 return
+
+
+def hub_failure(repository: str, error: BaseException, instead: str) -> RuntimeError:
+    """That a repository of the Hub could not be read, why, and what can be done `instead`."""
+    return RuntimeError(
+        f"{repository} could not be read from the Hub ({type(error).__name__}: {first_cause(error)}). "
+        f"Check the network and run again, or go on without the Hub: {instead}"
+    )
 
 
 def first_cause(error: BaseException) -> str:

@@ -18,7 +18,7 @@ def read(data: DataConfig, cache_folder: Path, report: Report, load: Load) -> "T
     from helpers.data.papers import TextSource, generated_split
 
     files = split_files(data.source)
-    if unread := unread_files(data.source):
+    if unread := unread_files(data.source, files):
         report(f"not read, for their names belong to no split: {', '.join(unread)}")
     limit = data.max_papers_per_component
     splits = {

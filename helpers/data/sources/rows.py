@@ -13,10 +13,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from helpers.data.papers import COLUMNS, first_cause
 from helpers.data.sources.split_files import kind_of
 from helpers.errors import shortened
 
-COLUMNS = ("text", "label")
 _BATCH_ROWS = 256
 _LIST_ADVICE = "one label a paper is needed: keep one of them, or write the paper once for each"
 
@@ -40,7 +40,7 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, str]]:
                     yield _checked(f"{path} row {row}", text, _named(label, names))
                     row += 1
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} cannot be read as Parquet ({_first_line(error)}); write it again") from error
+        raise ValueError(f"{path} cannot be read as Parquet ({first_cause(error)}); write it again") from error
 
 
 def _values(path: Path, start: int, name: str, column: pa.Array) -> list[Any]:
@@ -92,7 +92,7 @@ def _jsonl_rows(path: Path) -> Iterator[dict[str, str]]:
                 if line.strip():
                     yield _json_row(f"{path} line {number}", line)
         except OSError as error:  # of the decompression
-            raise ValueError(f"{path} cannot be unpacked ({_first_line(error)}); copy it again") from error
+            raise ValueError(f"{path} cannot be unpacked ({first_cause(error)}); copy it again") from error
 
 
 def _lines(stream: pa.NativeFile) -> Iterator[bytes]:
@@ -152,7 +152,3 @@ def _require_unicode(where: str, name: str, value: str) -> None:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
         raise ValueError(f"{where}: {name} holds half of a character ({error}); write it whole") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]

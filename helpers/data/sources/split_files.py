@@ -9,7 +9,7 @@ The words of a split are those of the Hub: train; validation, valid, val, dev; t
 import itertools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 _SPLIT_WORDS = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
@@ -61,14 +61,14 @@ def kind_of(path: Path) -> str | None:
     return "parquet" if path.suffix.lower() == ".parquet" else None
 
 
-def unread_files(source: str) -> list[str]:
-    """The names of Parquet and JSONL files in and below the folder of `source` that no split takes."""
+def unread_files(source: str, taken: Mapping[str, Sequence[Path]]) -> list[str]:
+    """The names of Parquet and JSONL files in and below the folder of `source` that no split has taken."""
     place = Path(os.path.expanduser(source))
     if place.is_file():
         return []
-    taken = set(itertools.chain(*split_files(source).values()))
+    read = set(itertools.chain(*taken.values()))
     files = sorted(path for path in place.rglob("*") if path.is_file() and kind_of(path))
-    return [path.relative_to(place).as_posix() for path in files if path not in taken]
+    return [path.relative_to(place).as_posix() for path in files if path not in read]
 
 
 def _in_layouts(folder: Path) -> Iterator[tuple[str, Path]]:

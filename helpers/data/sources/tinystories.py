@@ -10,11 +10,15 @@ if TYPE_CHECKING:
     from helpers.data.papers import TextSource
 
 HUB_REPOSITORY, HUB_REVISION = "roneneldan/TinyStories", "f54c09fd23315a6f9c86f9dc80f725de7d8f9c64"
+_INSTEAD = (
+    "source = synthetic needs no download, and a path to a text file reads your own stories, with "
+    "<|endoftext|> between them (--source on the command line, SOURCE in a notebook)"
+)
 
 
 def read(data: DataConfig, cache_folder: Path, report: Report, load: Load) -> "TextSource":
     """The stories with the Hub's validation split as `test`, on which runs are evaluated; RuntimeError without it."""
-    from helpers.data.papers import TextSource, first_cause, story_splits
+    from helpers.data.papers import TextSource, hub_failure, story_splits
 
     limit = data.max_papers_per_component
     try:
@@ -28,12 +32,7 @@ def read(data: DataConfig, cache_folder: Path, report: Report, load: Load) -> "T
             limit=limit,
         )
     except Exception as error:  # a loader fails in its own ways: network, schema, a full disk
-        raise RuntimeError(
-            f"{HUB_REPOSITORY} could not be read from the Hub ({type(error).__name__}: {first_cause(error)}). "
-            "Check the network and run again, or go on without the Hub: source = synthetic needs no download, and a "
-            "path to a text file reads your own stories, with <|endoftext|> between them (--source on the command "
-            "line, SOURCE in a notebook)"
-        ) from error
+        raise hub_failure(HUB_REPOSITORY, error, _INSTEAD) from error
     return TextSource(origin=f"{HUB_REPOSITORY}@{HUB_REVISION[:7]}", splits=splits)
 
 

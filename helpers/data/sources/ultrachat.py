@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 HUB_REPOSITORY, HUB_SPLIT = "HuggingFaceH4/ultrachat_200k", "train_sft"
 HELD_OUT_ROWS = range(500, 1_500)
+_INSTEAD = "--source FILE.jsonl or FILE.txt reads your own samples, and --source sentences needs no file"
 
 
 def read(data: DataConfig, cache_folder: Path, report: Report, load: Load) -> "TextSource":
     """The first turns, streamed: no more is downloaded than is read. RuntimeError without the Hub."""
-    from helpers.data.papers import TextSource, first_cause, story_splits
+    from helpers.data.papers import TextSource, hub_failure, story_splits
 
     try:
         rows = load(path=HUB_REPOSITORY, split=HUB_SPLIT, streaming=True, cache_dir=str(cache_folder))
@@ -32,11 +33,7 @@ def read(data: DataConfig, cache_folder: Path, report: Report, load: Load) -> "T
             limit=data.max_papers_per_component,
         )
     except Exception as error:  # a loader fails in its own ways: network, schema, a full disk
-        raise RuntimeError(
-            f"{HUB_REPOSITORY} could not be read from the Hub ({type(error).__name__}: {first_cause(error)}). "
-            "Check the network and run again, or go on without the Hub: --source FILE.jsonl or FILE.txt reads your own "
-            "samples, and --source sentences needs no file"
-        ) from error
+        raise hub_failure(HUB_REPOSITORY, error, _INSTEAD) from error
     return TextSource(origin=f"{HUB_REPOSITORY} ({HUB_SPLIT}, first turns)", splits=splits)
 
 

@@ -26,6 +26,7 @@ SUFFIXES = (".raw", ".raw.txt")
 HELD_OUT_ONE_IN = 10
 """Articles of a local file: one in ten is validation, and one in ten test."""
 _TITLE = re.compile(r"\s*= [^=].*[^=] =\s*|\s*= [^=] =\s*")
+_INSTEAD = "--source wiki.train.raw reads a local file of this form, and --source urns needs no text at all"
 
 
 def articles(lines: Iterable[str]) -> Iterator[str]:
@@ -75,7 +76,7 @@ def split_of(article: str) -> str:
 
 def read(data: DataConfig, cache_folder: Path, report: Report, load: Load) -> "TextSource":
     """The articles of the Hub; RuntimeError when it cannot be read."""
-    from helpers.data.papers import TextSource, first_cause, story_splits
+    from helpers.data.papers import TextSource, hub_failure, story_splits
 
     limit = data.max_papers_per_component
     try:
@@ -83,11 +84,7 @@ def read(data: DataConfig, cache_folder: Path, report: Report, load: Load) -> "T
         rows = {split: HubArticles(lines=loaded[split]) for split in SPLITS}
         splits = story_splits(rows, component=WIKITEXT_SOURCE, cache_folder=cache_folder, limit=limit)
     except Exception as error:  # a loader fails in its own ways: network, schema, a full disk
-        raise RuntimeError(
-            f"{HUB_REPOSITORY} could not be read from the Hub ({type(error).__name__}: {first_cause(error)}). "
-            "Check the network and run again, or go on without the Hub: --source wiki.train.raw reads a local file of "
-            "this form, and --source urns needs no text at all"
-        ) from error
+        raise hub_failure(HUB_REPOSITORY, error, _INSTEAD) from error
     return TextSource(origin=f"{HUB_REPOSITORY}, {HUB_CONFIG}", splits=splits)
 
 

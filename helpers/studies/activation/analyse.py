@@ -1,19 +1,17 @@
 """The activation study's tables, figures, verdicts and JSON of all numbers, from result files to the storage."""
 
 import dataclasses
-import json
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import numpy as np
 import pandas as pd
 
 from helpers.analysis.conditions import condition_file_name
 from helpers.analysis.figures import STYLE, save_figure
 from helpers.analysis.fits.arms import ArmFindings
+from helpers.analysis.json_text import json_text, records
 from helpers.analysis.results import require_results
 from helpers.analysis.tables import escaped, save_table
 from helpers.config import to_json
@@ -56,8 +54,7 @@ def analyse(storage: Storage) -> list[Path]:
         paths += _save_figures(storage, own, f"-{condition_file_name(own.condition)}" if number else "")
     paths.append(_save_metrics(storage, runs))
     paths.append(publish_text(storage.table("activation_verdict.md"), verdicts(findings, files.left_out)))
-    numbers = _finite(all_numbers(findings, runs, files.left_out))
-    text = json.dumps(numbers, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json_text(all_numbers(findings, runs, files.left_out))
     return [*paths, publish_text(storage.table("activation_scaling.json"), text)]
 
 
@@ -82,8 +79,8 @@ def all_numbers(findings: Sequence[ActivationFindings], runs: pd.DataFrame, left
     """Everything that the tables, the figures and the verdicts say, as JSON types (NaN where a number is missing)."""
     return {
         "conditions": [_numbers_of(own) for own in findings],
-        "learning_rates": _records(learning_rates(runs)),
-        "runs": _records(runs.drop(columns="but_for_lr")),
+        "learning_rates": records(learning_rates(runs)),
+        "runs": records(runs.drop(columns="but_for_lr")),
         "left_out": list(left_out),
     }
 
@@ -95,10 +92,10 @@ def _numbers_of(findings: ActivationFindings) -> dict[str, Any]:
         "verdict": verdict(findings),
         "laws": {name: _law_numbers(found) for name, found in findings.laws.items()},
         "forms": [dataclasses.asdict(form) for form in findings.forms],
-        "conventions": _records(findings.sensitivity),
+        "conventions": records(findings.sensitivity),
         "smallest_detectable_difference": findings.detectable,
-        "held_out": _records(findings.predictions),
-        "baselines": _records(_baselines(findings)),
+        "held_out": records(findings.predictions),
+        "baselines": records(_baselines(findings)),
         "missing": findings.reasons,
     }
 
@@ -230,18 +227,3 @@ def _save_metrics(storage: Storage, runs: pd.DataFrame) -> Path:
         logs.append(rows.assign(run_id=run.run_id, size=run.size, activation=run.activation, seed=run.seed))
     text = pd.concat(logs).to_csv(index=False, lineterminator="\n")
     return publish_text(storage.table("activation_metrics.csv"), text)
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return json.loads(table.to_json(orient="records", date_format="iso", double_precision=15))
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,8 +4,6 @@ Of each run, in runs/<run_id>/report/, what the document lists: checkpoint_NNN/s
 all_summaries.json, metadata.json, evolution.png. Of each comparison, in fig/ and tables/: figures, tables, verdicts.
 """
 
-import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from matplotlib.figure import Figure
 
 from helpers.analysis.conditions import condition_file_name
 from helpers.analysis.figures import STYLE, save_figure
+from helpers.analysis.json_text import json_text
 from helpers.analysis.results import require_results
 from helpers.analysis.tables import escaped, save_table
 from helpers.config import file_name, to_json
@@ -78,12 +77,12 @@ def save_run(storage: Storage, run: LengthRun) -> list[Path]:
     """The document's files of one run; a figure of each evaluation for the reference alone. One that is there already
     and of the same numbers is left."""
     folder = storage.run(run.run_id) / "report"
-    paths = [publish_text(folder / "metadata.json", _json(metadata(storage, run)))]
+    paths = [publish_text(folder / "metadata.json", json_text(metadata(storage, run)))]
     summaries = [summary_of(run, number) for number in range(len(run.steps))]
-    paths.append(publish_text(folder / "all_summaries.json", _json(summaries)))
+    paths.append(publish_text(folder / "all_summaries.json", json_text(summaries)))
     for number, (step, summary) in enumerate(zip(run.steps, summaries, strict=True)):
         place, name = folder / f"checkpoint_{number:03d}", chunk_name(run, number)
-        text = _json(summary)
+        text = json_text(summary)
         is_same = (place / "summary.json").exists() and (place / "summary.json").read_text(encoding="utf-8") == text
         if run.arm == REFERENCE_ARM and not (is_same and (place / name).exists()):
             paths.append(_save_png(place / name, checkpoint_figure(run, step)))
@@ -247,16 +246,3 @@ def _suffix(condition: str, conditions: Sequence[str]) -> str:
 def _save_png(path: Path, figure: Figure) -> Path:
     with mpl.rc_context(STYLE | {"savefig.dpi": 130}):
         return publish(path, lambda temporary: figure.savefig(temporary, format="png", metadata={"Software": None}))
-
-
-def _json(value: Any) -> str:
-    return json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,16 +1,12 @@
 """The sample-scaling study's tables, figures, verdicts and JSON of all numbers, from result files to the storage."""
 
-import json
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from helpers.analysis.conditions import condition_file_name
 from helpers.analysis.figures import save_figure
+from helpers.analysis.json_text import json_text, records
 from helpers.analysis.results import require_results
 from helpers.analysis.tables import escaped, save_table
 from helpers.config import to_json
@@ -50,8 +46,7 @@ def analyse(storage: Storage, lang: Lang = "en", report: Callable[[str], None] =
         figure = scaling_figure(own, _caption(own), lang)
         paths += save_figure(storage, f"sample_scaling{suffix}", figure, figure_numbers(own))
     paths.append(publish_text(storage.table("samples_verdict.md"), verdicts(findings, files.left_out)))
-    numbers = _finite({"conditions": [_numbers(own) for own in findings], "left_out": list(files.left_out)})
-    text = json.dumps(numbers, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json_text({"conditions": [_numbers(own) for own in findings], "left_out": list(files.left_out)})
     return [*paths, publish_text(storage.table("sample_scaling.json"), text)]
 
 
@@ -81,25 +76,10 @@ def _numbers(findings: SampleFindings) -> dict[str, Any]:
     return {
         "condition": findings.condition,
         "sentences": sentences(findings),
-        "tables": {name: _records(make(findings)) for name, make in TABLES.items()},
+        "tables": {name: records(make(findings)) for name, make in TABLES.items()},
         "exponents": {", ".join(arm): to_json(law.parameters()["b"]) for arm, law in findings.laws.items()},
         "partial": None if findings.partial is None else to_json(findings.partial),
         "gains": {control: to_json(estimate) for control, estimate in findings.gains.items()},
         "missing": findings.missing,
-        "runs": _records(findings.runs),
+        "runs": records(findings.runs),
     }
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return json.loads(table.to_json(orient="records", double_precision=15))
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
