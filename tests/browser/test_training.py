@@ -1,6 +1,7 @@
 """A notebook that trains, as its reader meets it: run all, pick another run, train it, find it on the board."""
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
-VARIED = ("k", "samples", "window_tokens", "size")
-"""The dropdowns of which the first that a study has makes another run."""
+FIRST, NEXT = ("k", "samples", "window_tokens", "size"), ("k", "samples", "size", "seed")
+"""The dropdowns of which the first that a study has makes another run of its preset, and then one more: the smoke
+preset of the length study has two windows and two seeds."""
 
 
 def trains(notebook: Path) -> bool:
@@ -67,12 +69,12 @@ def test_pick_train_and_find(open_page: Open, front_end: FrontEnd, notebook: Pat
     num_done = count_done(page)
 
     cell = page.cell("plan-code")
-    pick_another_run(page, cell)
+    pick_another_run(page, cell, FIRST)
     keep(page, "1-picked")
     train_by_button(page, cell)
     keep(page, "2-trained-by-button")
 
-    pick_another_run(page, cell)
+    pick_another_run(page, cell, NEXT)
     cell = page.cell("train-code")
     watch_panels(cell)
     page.finish("train-code", page.start("train-code"))
@@ -86,10 +88,10 @@ def test_pick_train_and_find(open_page: Open, front_end: FrontEnd, notebook: Pat
     assert page.foreign == []
 
 
-def pick_another_run(page: NotebookPage, cell: "Locator") -> None:
+def pick_another_run(page: NotebookPage, cell: "Locator", names: Sequence[str]) -> None:
     """Choose the next value of what the study varies first, so another run, and wait for its measured plan."""
     before = cell.locator(".picker-plan").inner_text()
-    select = cell.locator(", ".join(f".picker-{name} select" for name in VARIED)).first
+    select = cell.locator(", ".join(f".picker-{name} select" for name in names)).first
     values = select.locator("option").evaluate_all("options => options.map(option => option.value)")
     select.select_option(values[(values.index(select.input_value()) + 1) % len(values)])
     page.wait(
