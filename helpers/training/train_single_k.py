@@ -137,19 +137,19 @@ def train(run: Run, recipe: Recipe = WINDOWS) -> int:
         emit(Notice(text=reason))
     accelerator = make_accelerator(config, run.storage, device, precision)
     state, records = recipe.start(run, accelerator), Records.start(run, accelerator)
-    _resume(run, state, records)
-    begin_session(run, state.step, device, precision, state.micro_batch)
-    emit(
-        Started(
-            run_id=config.run_id,
-            step=state.step,
-            num_steps=run.num_steps,
-            num_tokens=run.dataset.order.num_tokens,
-            device=device_name(device),
-            precision=precision,
-        )
-    )
     try:
+        _resume(run, state, records)
+        begin_session(run, state.step, device, precision, state.micro_batch)
+        emit(
+            Started(
+                run_id=config.run_id,
+                step=state.step,
+                num_steps=run.num_steps,
+                num_tokens=run.dataset.order.num_tokens,
+                device=device_name(device),
+                precision=precision,
+            )
+        )
         _train_steps(run, recipe, state, records)
     except KeyboardInterrupt:
         run.outbox.report(f"stopped at step {state.step:,} of {run.num_steps:,}; {_kept(run)}. Run the same to go on")
