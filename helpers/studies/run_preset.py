@@ -42,13 +42,13 @@ def plan_preset(
     ValueError if the runs cannot be compared, or one of them cannot be trained or evaluated.
     """
     study = find_study(preset.config.study)
-    place = "" if storage.exists else f"storage: {storage.root} is not there yet, so every run is new"
+    place = () if storage.exists else (f"storage: {storage.root} is not there yet, so every run is new",)
     said = study.plan_note(
         known_runs(preset, storage), storage, measure=measure is not None, seed_deviation=seed_deviation
     )
     return plan_grid(
         known_runs(preset, storage, shard), storage, axes=tuple(preset.axes), role_of=study.role_of,
-        measure=measure, notes=(place, said, preset.note), workers=workers,
+        measure=measure, notes=(*place, said, preset.note), workers=workers,
     )  # fmt: skip
 
 
