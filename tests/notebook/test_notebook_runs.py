@@ -110,7 +110,7 @@ def test_the_sample_study_from_a_run_to_its_verdict(execute, storage):
     where = {"PRESET": "smoke", "STORAGE": str(storage.root), "INTERACTIVE": False, "RUN_GRID": False}
     executed = execute("studies/sample_scaling.ipynb", SAMPLES=20, MATCH="steps", LANG="ja", **where)
     (result,) = storage.results().glob("*.jsonl")
-    assert "n20-steps" in result.name and "1 done, 11 missing (of 12)" in text_of(executed, "board-code")
+    assert "n20-steps" in result.name and "grid: 1 done, 5 missing (of 6)" in text_of(executed, "board-code")
     assert "1 sample counts leave no interval" in storage.table("samples_verdict.md").read_text(encoding="utf-8")
     assert "文書の4点" in storage.table("samples_document.md").read_text(encoding="utf-8")
     assert (storage.root / "fig/sample_scaling.png").exists()
