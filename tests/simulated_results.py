@@ -40,7 +40,20 @@ def write_run(
     unique_tokens_each: int = 40_000,
     paper_offsets: dict[str, np.ndarray] | None = None,
 ) -> Path:
-    """Write the result of a run whose XE at each position of each component is `curves` (positions,), and on each of
+    """Write `result_of` the same."""
+    result = result_of(config, curves, bayes, bayes_known, unique_tokens_each, paper_offsets)
+    return write_result(storage.result(config.run_id), result)
+
+
+def result_of(
+    config: RunConfig,
+    curves: dict[str, np.ndarray],
+    bayes: dict[str, np.ndarray] | None = None,
+    bayes_known: dict[str, np.ndarray] | None = None,
+    unique_tokens_each: int = 40_000,
+    paper_offsets: dict[str, np.ndarray] | None = None,
+) -> Result:
+    """The result of a run whose XE at each position of each component is `curves` (positions,), and on each of
     its papers differs from the component's by `paper_offsets`, which sum to 0."""
     papers = paper_offsets or dict.fromkeys(curves, PAPER_OFFSETS)
     rows = [
@@ -52,9 +65,7 @@ def write_run(
     # An earlier snapshot, with values that no table may use.
     early = [row | {"step": 100, "xe": 99.0} for row in rows], [summary | {"step": 100, "xe": 99.0}]
     run = run_line(config, {name: unique_tokens_each for name in curves})
-    return write_result(
-        storage.result(config.run_id), Result(run=run, rows=early[0] + rows, summaries=[*early[1], summary])
-    )
+    return Result(run=run, rows=early[0] + rows, summaries=[*early[1], summary])
 
 
 def simulate_grid(
@@ -110,6 +121,7 @@ def _xe_row(
     row |= {"xe": xe, "ppl": float(np.exp(xe)), "se": 0.01, "xe_by_position": curve.tolist()}
     count = len(paper_offsets)
     row["by_paper"] = {"paper_id": [f"p{n}" for n in range(count)], "windows": [1024 // count] * count}
+    row["by_paper"]["first_xe"] = (float(curve[0]) + paper_offsets).tolist()
     row["by_paper"]["xe"] = (xe + paper_offsets).tolist()
     for name, values in (("bayes", bayes), ("bayes_known", known)):
         row[f"{name}_xe"] = None if values is None else float(values[1:].mean())

@@ -75,10 +75,15 @@ def cross_entropy(model: WindowModel, tokens_BT: np.ndarray) -> np.ndarray:
 
 def summarise(loss_BT: np.ndarray, paper_B: np.ndarray, paper_ids: np.ndarray) -> dict[str, Any]:
     """XE, its perplexity and standard error, and XE at every position and of every paper, from the losses of one
-    component's windows. Papers are what a paired comparison of two runs resamples: their windows are the same."""
+    component's windows.
+
+    Papers are what a paired comparison of two runs resamples: their windows are the same. `first_xe` is that of token
+    0, which XE leaves out and the area under a curve does not.
+    """
     xe = float(loss_BT[:, 1:].mean())
     paper_P, place_B, windows_P = np.unique(paper_B, return_inverse=True, return_counts=True)
-    xe_P = np.bincount(place_B, weights=loss_BT[:, 1:].mean(axis=1)) / windows_P
+    parts_B = loss_BT[:, 0], loss_BT[:, 1:].mean(axis=1)
+    first_P, xe_P = (np.bincount(place_B, weights=part_B) / windows_P for part_B in parts_B)
     return {
         "windows": len(loss_BT),
         "papers": len(paper_P),
@@ -89,6 +94,7 @@ def summarise(loss_BT: np.ndarray, paper_B: np.ndarray, paper_ids: np.ndarray) -
         "by_paper": {
             "paper_id": paper_ids[paper_P].tolist(),
             "windows": windows_P.tolist(),
+            "first_xe": first_P.tolist(),
             "xe": xe_P.tolist(),
         },
     }

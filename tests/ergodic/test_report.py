@@ -239,7 +239,7 @@ def test_a_flat_slope_is_no_evidence_of_a_trend_and_none_of_its_absence():
 @pytest.mark.parametrize("p, said", [(0.01, "equivalent to zero within"), (0.2, "is not shown")])
 def test_equivalence_is_said_with_its_margin(p, said):
     control = Equivalence(value=0.001, low=-0.01, high=0.012, margin=0.0242, p_value=p, num_runs=3)
-    sentence = words.control_sentence(control)
+    sentence = words.control_sentence(11, control)
     assert said in sentence and "±0.0242" in sentence and "90 % interval -0.0100 to +0.0120" in sentence
 
 
@@ -282,11 +282,13 @@ def test_measured_coverage_is_quoted_with_its_command(tmp_path, monkeypatch):
     text = to_markdown("", "", [report_methods.methods()])
     assert "Not measured" in text and "python -m benchmarks.coverage --grids 400" in text
     measured = {"command": "python -m benchmarks.coverage --grids 777", "grids": 777}
-    measured["slope_interval_covers"] = {"effect": 0.9525}
+    measured |= {"band_of_95_percent": [0.92, 0.98], "band_of_5_percent": [0.02, 0.08]}
+    measured["ranges"] = {"runs .01": {"slope_covers": 0.9525, "trend_rejects": None}}
+    measured["power_of_the_slope"] = {"by_itself": 0.8125}
     (tmp_path / "coverage.json").write_text(json.dumps(measured))
     text = to_markdown("", "", [report_methods.methods()])
     assert "Not measured" not in text
-    for part in ("777 simulated grids", "--grids 777", "slope interval covers: effect", "0.9525"):
+    for part in ("777 simulated grids", "--grids 777", "92.0% and 98.0%", "runs .01", "slope covers", "0.9525", "0.8125"):
         assert part in text
 
 

@@ -5,15 +5,18 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+import statsmodels.formula.api as smf
+from scipy import optimize, stats
 from statsmodels.stats.weightstats import ttost_paired
 
-from helpers.analysis.estimates import PaperMeans
+from helpers.analysis.estimates import PaperMeans, Spread, equivalence_with_papers
 from helpers.analysis.power import smallest_detectable
 from helpers.storage import Storage
 from helpers.studies.ergodic import inference
 from helpers.studies.ergodic.findings import find
+from helpers.studies.ergodic.mixed_model import fit_mixed
 from helpers.studies.ergodic.results import load_results
+from helpers.studies.ergodic.slope import permutation_test, reaction_variance, slope, slope_model, trend_test
 from tests.simulated_truth import KS, Truth, simulate
 
 
@@ -28,23 +31,92 @@ def one_paper(rows: pd.DataFrame) -> dict[str, list[np.ndarray]]:
     return {"paper_windows": [np.array([1])] * len(rows), "paper_xe": [np.array([xe]) for xe in rows["xe"]]}
 
 
-def simulated_rows(slope: float, seed: int, run: float = 0.01, window: float = 0.01) -> pd.DataFrame:
+def simulated_rows(
+    slope: float, seed: int, run: float = 0.01, window: float = 0.01, component: float = 0.3
+) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
-    offsets = rng.normal(0, 0.3, 11)
+    offsets = rng.normal(0, component, 11)
     xe = {}
     for k, s in itertools.product(KS, range(3)):
         effect = slope * np.log2(k) + rng.normal(0, run)
         for place in range(k):
-            component = (s + 7 * place) % 11
-            xe[k, s, f"c{component}"] = offsets[component] + effect + rng.normal(0, window)
+            number = (s + 7 * place) % 11
+            xe[k, s, f"c{number}"] = offsets[number] + effect + rng.normal(0, window)
     return rows_of(xe)
 
 
+def measured(differences: np.ndarray) -> list[dict[str, PaperMeans]]:
+    """Runs of one component that is one paper: of papers there is nothing to be known."""
+    return [{"a": PaperMeans(windows=np.array([1]), values=np.array([value]))} for value in differences]
+
+
+def log_likelihood(rows: pd.DataFrame, variances: dict[str, float]) -> float:
+    """Restricted, by its textbook formula."""
+    design = np.column_stack([np.ones(len(rows)), np.log2(rows["k"])])
+    covariance = variances["residual"] * np.eye(len(rows))
+    for name in set(variances) - {"residual"}:
+        levels = rows[{"run": "run_id"}.get(name, name)].to_numpy()
+        covariance += variances[name] * (levels[:, None] == levels)
+    inverse = np.linalg.inv(covariance)
+    information = design.T @ inverse @ design
+    xe = rows["xe"].to_numpy()
+    left = xe - design @ np.linalg.solve(information, design.T @ inverse @ xe)
+    logs = np.linalg.slogdet(covariance)[1] + np.linalg.slogdet(information)[1] + left @ inverse @ left
+    return -(logs + (len(rows) - 2) * np.log(2 * np.pi)) / 2
+
+
+# The mixed model
+
+RANGES = [(0.002, 0.001, 0.6), (0.002, 0.001, 0.3), (0.002, 0.002, 0.6), (0.01, 0.005, 0.6), (0.001, 0.02, 0.1)]
+
+
+@pytest.mark.parametrize("run, window, component", RANGES)
+def test_the_mixed_model_is_at_the_maximum(run, window, component) -> None:
+    """No variances that a simplex search finds from there, or from the truth, are likelier."""
+    rows = simulated_rows(0.005, seed=2, run=run, window=window, component=component)
+    fit = slope_model(rows).fit
+    names = list(fit.variances)
+    assert names == ["component", "run", "seed", "residual"]
+    assert log_likelihood(rows, fit.variances) == pytest.approx(fit.log_likelihood, abs=1e-4)
+    truth = {"component": component**2, "run": run**2, "seed": 1e-8, "residual": window**2}
+    for start in (fit.variances, truth):
+        found = optimize.minimize(
+            lambda logs: -log_likelihood(rows, dict(zip(names, np.exp(logs), strict=True))),
+            np.log([max(start[name], 1e-12) for name in names]), method="Nelder-Mead", options={"maxfev": 300},
+        )  # fmt: skip
+        assert -found.fun <= fit.log_likelihood + 1e-4
+
+
+def test_the_mixed_model_is_statsmodels_where_that_converges() -> None:
+    rows = simulated_rows(0.02, seed=4)
+    data = pd.DataFrame({"xe": rows["xe"], "log2_k": np.log2(rows["k"]), "whole": 1})
+    data["component"], data["run"] = pd.factorize(rows["component"])[0], pd.factorize(rows["run_id"])[0]
+    parts = {"component": "0 + C(component)", "run": "0 + C(run)"}
+    model = smf.mixedlm("xe ~ log2_k", data, groups=data["whole"], re_formula="0", vc_formula=parts)
+    reference = model.fit(reml=True, method=["powell"])
+    design = np.column_stack([np.ones(len(rows)), data["log2_k"]])
+    ours = fit_mixed(rows["xe"].to_numpy(), design, {name: data[name].to_numpy() for name in parts})
+    assert ours.log_likelihood == pytest.approx(reference.llf, abs=1e-3)
+    assert ours.coefficients_P == pytest.approx(reference.fe_params.to_numpy(), rel=1e-3)
+    assert [ours.variances[name] for name in parts] == pytest.approx(reference.vcomp, rel=0.02)
+    assert np.sqrt(ours.covariance_PP[1, 1]) == pytest.approx(reference.bse["log2_k"], rel=0.02)
+
+
+def test_a_seed_effect_leaves_the_slope() -> None:
+    """Runs of a seed move together; the grid has every K at every seed, so that the slope is as it was."""
+    rows = simulated_rows(0.01, seed=7)
+    moved = rows.assign(xe=rows["xe"] + rows["seed"].map({0: 0.05, 1: -0.02, 2: -0.03}))
+    still, shaken = slope(rows), slope(moved)
+    assert shaken.value == pytest.approx(still.value, abs=0.2 * still.standard_error)
+    assert shaken.standard_error == pytest.approx(still.standard_error, rel=0.15)
+    assert still.degrees_of_freedom == 11  # 15 runs less a line and two further seeds
+
+
 def test_slope_finds_the_truth_where_there_is_hardly_noise() -> None:
-    estimate = inference.slope(simulated_rows(0.05, seed=1, run=1e-5, window=1e-5))
+    estimate = slope(simulated_rows(0.05, seed=1, run=1e-5, window=1e-5))
     assert estimate.value == pytest.approx(0.05, abs=2e-5)
     assert estimate.num_runs == 15
-    assert estimate.degrees_of_freedom == 13
+    assert estimate.degrees_of_freedom == 11
 
 
 def test_slope_is_generalised_least_squares_with_its_variances() -> None:
@@ -56,22 +128,22 @@ def test_slope_is_generalised_least_squares_with_its_variances() -> None:
     inverse = np.linalg.inv(covariance)
     information = design.T @ inverse @ design
     reference = np.linalg.solve(information, design.T @ inverse @ rows["xe"].to_numpy())[1]
-    estimate = inference.slope(rows)
+    estimate = slope(rows)
     assert estimate.value == pytest.approx(reference, abs=0.5 * estimate.standard_error)
     assert estimate.standard_error == pytest.approx(np.sqrt(np.linalg.inv(information)[1, 1]), rel=0.5)
 
 
 def test_slope_does_not_depend_on_unit_or_order() -> None:
     rows = simulated_rows(0.02, seed=2)
-    one = inference.slope(rows)
-    other = inference.slope(rows.assign(xe=1000 * rows["xe"] + 5).sample(frac=1, random_state=0))
+    one = slope(rows)
+    other = slope(rows.assign(xe=1000 * rows["xe"] + 5).sample(frac=1, random_state=0))
     assert other.value == pytest.approx(1000 * one.value, rel=1e-3)
     assert other.standard_error == pytest.approx(1000 * one.standard_error, rel=1e-2)
 
 
 def test_what_a_slope_cannot_be_made_of_is_said() -> None:
     with pytest.raises(ValueError, match="a slope needs 3 runs at 2 values of K; there are 2 at 2"):
-        inference.slope(rows_of({(1, 0, "a"): 1.0, (2, 0, "a"): 1.1}))
+        slope(rows_of({(1, 0, "a"): 1.0, (2, 0, "a"): 1.1}))
 
 
 def test_permutation_p_value_is_the_exact_one_of_all_permutations() -> None:
@@ -80,25 +152,47 @@ def test_permutation_p_value_is_the_exact_one_of_all_permutations() -> None:
     observed = abs(np.cov(values, log2_k)[0, 1])
     every = [abs(np.cov(order, log2_k)[0, 1]) for order in itertools.permutations(values)]
     exact = np.mean(np.array(every) >= observed - 1e-12)
-    assert inference.permutation_p_value(rows, 20_000) == pytest.approx(exact, abs=0.01)
+    tested = permutation_test(rows, slope_model(rows))
+    assert tested.p_value == pytest.approx(exact, abs=1e-12)
+    assert tested.floor == pytest.approx(2 / 120) and not tested.is_at_floor
+    drawn = permutation_test(rows, slope_model(rows), num_permutations=100)
+    assert drawn.p_value == pytest.approx(exact, abs=0.15) and drawn.floor == pytest.approx(1 / 101)
+
+
+def test_a_permutation_that_can_say_nothing_is_at_its_floor() -> None:
+    """Two seeds of two runs: of the four orders within seeds, two are as far out as any."""
+    rows = rows_of({(1, 0, "a"): 1.0, (4, 0, "a"): 1.5, (1, 1, "a"): 1.1, (4, 1, "a"): 1.62})
+    tested = permutation_test(rows, slope_model(rows))
+    assert (tested.p_value, tested.floor) == (0.5, 0.5) and tested.is_at_floor
 
 
 def test_trend_is_pages_test() -> None:
     table = pd.DataFrame([[0, 1, 2, 3], [0, 2, 1, 3], [0, 1, 3, 2]], columns=[1, 2, 4, 8])
-    assert inference.trend_p_value(table) == stats.page_trend_test(table.to_numpy()).pvalue < 0.01
+    exact = stats.page_trend_test(table.to_numpy()).pvalue
+    assert trend_test(table, 100_000).p_value == pytest.approx(exact, rel=0.2) and exact < 0.01
     with pytest.raises(ValueError, match="needs 2 whole seeds"):
-        inference.trend_p_value(table.iloc[:1])
+        trend_test(table.iloc[:1])
+
+
+def test_a_tie_in_a_trend_has_the_p_of_every_order() -> None:
+    """Where scipy cuts Page's L to a whole number: against all 6 x 6 orders of the two seeds."""
+    table = pd.DataFrame([[0.0, 1.0, 1.0], [0.0, 1.0, 2.0]], columns=[1, 2, 4])
+    ranks = stats.rankdata(table, axis=1)
+    reached = [
+        (np.array(first) + np.array(second)) @ [1, 2, 3]
+        for first, second in itertools.product(*(itertools.permutations(row) for row in ranks))
+    ]
+    exact = np.mean(np.array(reached) >= (ranks.sum(axis=0) @ [1, 2, 3]) - 1e-9)
+    assert trend_test(table, 50_000).p_value == pytest.approx(exact, abs=0.01)
+    assert stats.page_trend_test(table.to_numpy()).pvalue > 1.5 * exact
 
 
 def test_contrasts_adjust_for_their_number() -> None:
     rng = np.random.default_rng(0)
     differences = rng.normal(np.linspace(0, 3, 6), 0.4, size=(4, 6))
-    measured = {
-        f"c{n}": [{f"c{n}": PaperMeans(windows=np.array([1]), values=np.array([value]))} for value in column]
-        for n, column in enumerate(differences.T)
-    }
+    by_component = {f"c{n}": measured(column) for n, column in enumerate(differences.T)}
     p = stats.ttest_1samp(differences, 0).pvalue  # one paper each: nothing to be known of papers
-    table = inference.component_contrasts(measured)
+    table = inference.component_contrasts(by_component)
     assert table["p_value"].to_numpy() == pytest.approx(p)
     order = np.argsort(p)
     holm = np.maximum.accumulate(np.minimum(1, p[order] * np.arange(6, 0, -1)))
@@ -108,11 +202,24 @@ def test_contrasts_adjust_for_their_number() -> None:
 
 def test_equivalence_is_statsmodels_tost() -> None:
     differences = np.array([0.01, -0.004, 0.006, 0.002])
-    ours = inference.equivalence(differences, 0.02)
+    ours = equivalence_with_papers(measured(differences), 0.02)
     assert ours.p_value == pytest.approx(ttost_paired(differences, np.zeros(4), -0.02, 0.02)[0])
     assert ours.is_equivalent
-    assert not inference.equivalence(differences + 0.03, 0.02).is_equivalent
-    assert inference.equivalence(differences[:1], 0.02).p_value == 1.0
+    outside = equivalence_with_papers(measured(differences + 0.03), 0.02)
+    assert outside.p_value == pytest.approx(ttost_paired(differences + 0.03, np.zeros(4), -0.02, 0.02)[0])
+    assert not outside.is_equivalent
+    assert equivalence_with_papers(measured(differences[:1]), 0.02).p_value == 1.0
+
+
+def test_the_tail_of_a_spread_is_the_level_of_its_quantile() -> None:
+    """Of one part Student's own; of two the weighted mean of their quantiles, far in the tail ruled by the fewer."""
+    assert Spread(variances=(2.0, 0.0), freedoms=(3, 50)).beyond(4.0) == pytest.approx(stats.t.sf(4.0, 3))
+    both = Spread(variances=(1.0, 3.0), freedoms=(2, 300))
+    for tail in (0.2, 0.025, 1e-4):
+        quantile = (stats.t.isf(tail, 2) + 3 * stats.t.isf(tail, 300)) / 4
+        assert both.quantile(1 - tail) == pytest.approx(quantile)
+        assert both.beyond(quantile) == pytest.approx(tail, rel=1e-6)
+    assert both.beyond(1e300) == 0.0 and both.beyond(0.0) == 0.5
 
 
 def test_bootstrap_covers_the_noise_of_runs_and_of_papers() -> None:
@@ -139,9 +246,9 @@ def test_an_outlier_is_named() -> None:
 @pytest.mark.slow
 def test_the_slope_is_detected_as_often_as_its_standard_error_says() -> None:
     """At the smallest slope that 60 simulated grids are said to detect on average, 60 others reject in 80 %."""
-    fits = [inference.slope(simulated_rows(0.0, seed)) for seed in range(60)]
+    fits = [slope(simulated_rows(0.0, seed)) for seed in range(60)]
     least = np.mean([smallest_detectable(fit.standard_error, fit.degrees_of_freedom) for fit in fits])
-    rejected = sum(inference.slope(simulated_rows(least, seed)).p_value < 0.05 for seed in range(100, 160))
+    rejected = sum(slope(simulated_rows(least, seed)).p_value < 0.05 for seed in range(100, 160))
     assert stats.binom.ppf(0.001, 60, 0.8) <= rejected <= stats.binom.ppf(0.999, 60, 0.8)
 
 
@@ -155,10 +262,10 @@ def test_the_slope_holds_the_noise_of_papers_that_react_alike_in_all_runs() -> N
         row.xe + difficulty[row.component] + reaction[row.component] * np.log2(row.k) for row in rows.itertuples()
     ]
     rows = rows.assign(xe=[xe.mean() for xe in values], paper_xe=values, paper_windows=[np.full(papers, 4)] * len(rows))
-    with_papers, without = inference.slope(rows), inference.slope(rows.assign(**one_paper(rows)))
-    assert with_papers.value == without.value
-    of_papers = np.sqrt(with_papers.standard_error**2 - without.standard_error**2)
-    assert of_papers == pytest.approx(0.01 / np.sqrt(11 * papers), rel=0.3)
+    with_papers, without = slope(rows), slope(rows.assign(**one_paper(rows)))
+    assert with_papers.low < without.value < with_papers.high  # which weighs components by their noise otherwise
+    assert with_papers.standard_error == pytest.approx(0.01 / np.sqrt(11 * papers), rel=0.3)
+    assert np.sqrt(reaction_variance(rows) * papers) == pytest.approx(0.01, rel=0.15)
 
 
 @pytest.mark.slow
@@ -167,11 +274,11 @@ def test_interval_false_positives_and_equivalence_keep_their_rates(tmp_path) -> 
     covered = rejected = accepted = 0
     for seed in range(40):
         storage = Storage.at(tmp_path / str(seed))
-        simulate(storage, Truth(slope=0.0, shift=0.0242), 10_000 + seed)
+        simulate(storage, Truth(slope=0.0, shift=1.0), 10_000 + seed)
         results = load_results(storage)
         findings = find(results, results.conditions[0])
         covered += findings.slope.low <= 0 <= findings.slope.high
-        rejected += findings.permutation_p < 0.05
+        rejected += findings.permutation.p_value < 0.05
         accepted += findings.control.is_equivalent
     # Beyond these a rate of 95 %, 5 % or 5 % has a probability below 0.1 % (binomial, n = 40).
     assert covered >= stats.binom.ppf(0.001, 40, 0.95)
@@ -188,8 +295,9 @@ def test_findings_of_a_whole_grid(tmp_path) -> None:
     assert findings.slope.value == pytest.approx(0.03, abs=2e-4)
     assert findings.by_k["dxe"].to_numpy() == pytest.approx(0.03 * np.log2([2, 4, 8, 11]), abs=5e-4)
     assert findings.by_k["num_runs"].tolist() == [3, 3, 3, 3]
-    assert findings.permutation_p < 0.001
-    assert findings.trend_p < 0.001
+    assert findings.permutation.p_value < 0.001
+    assert list(findings.controls) == [2, 4, 8, 11]
+    assert [control.margin for control in findings.controls.values()] == pytest.approx(np.log([2, 4, 8, 11]) / 99)
     assert findings.control.is_equivalent
     assert findings.contrasts["value"].to_numpy() == pytest.approx(np.full(11, 0.03 * np.log2(11)), abs=1e-3)
     alone, beside = findings.exposure.to_dict("records")

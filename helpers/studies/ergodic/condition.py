@@ -18,16 +18,16 @@ from helpers.studies.ergodic.results import Results
 from helpers.studies.ergodic.roles import GRID
 from helpers.studies.ergodic.tables import HEADINGS
 
-_T_NOTE = (
-    "Intervals are 95 % of Student's t over the runs counted in the row, on the windows that they share; `-` means "
-    "that there is no such number, as for the interval of a single run."
-)
 _PAPERS_NOTE = (
     "Intervals of ΔXE hold, with 95 %, the noise of the runs counted in the row and that of the papers they were "
     "measured on; `-` means that there is no such number, as for the interval of a single run."
 )
 _EXCESS_NOTE = "The excess over the exact value on the same windows has Student's t interval over runs."
-_PARTS_NOTE = "That is so for the total; the parts have Student's t intervals over seeds."
+_AREA_NOTE = (
+    "The first token of files that do not hold it by paper counts as the mean of the others. Bands of the curves are "
+    "over runs alone, on these papers: the files do not hold what further papers would do to one position."
+)
+_PARTS_NOTE = "The exact value, and the excess over it, are taken on the windows as they are."
 _EXPOSURE_NOTE = (
     f"No coefficients are given where the condition number is above {CONDITION_LIMIT:.0f}: K and repetition cannot be "
     "told apart there."
@@ -84,7 +84,7 @@ def save_conditions(storage: Storage, results: Results, conditions: list[Conditi
     matched, parts = f"{_PAPERS_NOTE} {_EXCESS_NOTE}", f"{_PAPERS_NOTE} {_PARTS_NOTE}"
     makers: dict[str, tuple[str, str, Callable[[Condition], pd.DataFrame]]] = {
         "matched": ("Matched ΔXE for each K", matched, lambda own: own.findings.by_k),
-        "area": ("Area under matched ΔXE over all positions", _T_NOTE, lambda own: own.areas),
+        "area": ("Area under matched ΔXE over all positions", f"{_PAPERS_NOTE} {_AREA_NOTE}", lambda own: own.areas),
         "decomposition": ("Parts of matched ΔXE", parts, lambda own: own.decomposition),
         "contrasts": ("Components at the largest K", _PAPERS_NOTE, lambda own: own.findings.contrasts),
         "exposure": ("K and repetition as covariates of XE", _EXPOSURE_NOTE, lambda own: own.findings.exposure),

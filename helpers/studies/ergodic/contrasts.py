@@ -28,14 +28,14 @@ MEASURES = (
 def with_k1(results: Results, condition: str, role: str) -> pd.DataFrame:
     """The rows of `results.xe` of a role, with the same component's XE at K = 1 and the same seed beside.
 
-    Adds `xe_k1` (and its `xe_by_position_k1` and `paper_xe_k1`), `dxe_same` = xe - xe_k1, and `bayes_dxe_same`, the
-    exact difference between knowing only the mixture and knowing the component, on the same windows. All are NaN where
-    no run was trained on that component alone.
+    Adds `xe_k1` (and `xe_by_position_k1`, `paper_xe_k1` and `paper_first_xe_k1`), `dxe_same` = xe - xe_k1, and
+    `bayes_dxe_same`, the exact difference between knowing only the mixture and knowing the component, on the same
+    windows. All are NaN where no run was trained on that component alone.
     """
     _, rows = results.of(condition, role)
     alone = pd.concat([results.of(condition, other)[1] for other in _references(role)])
     alone = alone[alone["k"] == 1].drop_duplicates(["seed", "component"]).set_index(["seed", "component"])
-    of_k1 = {"xe": "xe_k1", "xe_by_position": "xe_by_position_k1", "paper_xe": "paper_xe_k1"}
+    of_k1 = {name: f"{name}_k1" for name in ("xe", "xe_by_position", "paper_xe", "paper_first_xe")}
     rows = rows.join(alone[list(of_k1)].rename(columns=of_k1), on=["seed", "component"])
     known = rows["xe_k1"].notna()
     return rows.assign(

@@ -2,15 +2,18 @@
 
 An ideal learner of K equally likely components spends at most ln K nats of dXE in a whole window, token 0 included:
 the area is what it pays to find out which component it reads. What a measured curve holds beyond that, or still holds
-after a long context, has another cause. The run is the unit: bands and intervals are Student's over runs, pointwise.
+after a long context, has another cause. The run is the unit. An area's interval is over runs and the papers they were
+measured on; a band is Student's over runs, pointwise, on these papers: the result files do not hold what other papers
+would do to one position.
 """
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from helpers.analysis.estimates import CONFIDENCE, mean_over_runs
+from helpers.analysis.estimates import CONFIDENCE, Measured, PaperMeans, estimate_with_papers
 from helpers.studies.ergodic.contrasts import with_k1
+from helpers.studies.ergodic.matched import paper_differences
 from helpers.studies.ergodic.results import Results
 from helpers.studies.ergodic.roles import GRID
 
@@ -28,7 +31,8 @@ AREA_COLUMNS = [
 
 
 def curves_by_run(results: Results, condition: str) -> pd.DataFrame:
-    """One row a run of the grid: run_id, k, seed, and the curves `xe`, `bayes_xe`, `dxe`, `bayes_dxe`, each (T,).
+    """One row a run of the grid: run_id, k, seed, the curves `xe`, `bayes_xe`, `dxe`, `bayes_dxe`, each (T,), and
+    `paper_areas`, the area under dXE on each paper of each component.
 
     A curve is the mean over the run's components, and NaN where it is not known for one of them: dXE needs every
     component matched with a run on it alone at the same seed.
@@ -43,9 +47,24 @@ def curves_by_run(results: Results, condition: str) -> pd.DataFrame:
             {
                 "run_id": run_id, "k": k, "seed": seed,
                 "xe": mean["xe"], "bayes_xe": mean["bayes_xe"], "dxe": dxe, "bayes_dxe": exact,
+                "paper_areas": None if np.isnan(dxe).any() else paper_areas(own, num_positions),
             }
         )  # fmt: skip
-    return pd.DataFrame(rows, columns=["run_id", "k", "seed", "xe", "bayes_xe", "dxe", "bayes_dxe"])
+    return pd.DataFrame(rows, columns=["run_id", "k", "seed", "xe", "bayes_xe", "dxe", "bayes_dxe", "paper_areas"])
+
+
+def paper_areas(rows: pd.DataFrame, num_positions: int) -> Measured:
+    """The area under matched dXE (nats a window) on each paper, from the matched rows of one run. The first token of
+    files that do not hold it by paper counts as the mean of the others."""
+    areas = {}
+    for component, papers in paper_differences(rows).items():
+        areas[component] = PaperMeans(windows=papers.windows, values=num_positions * papers.values)
+    firsts = zip(rows["component"], rows["paper_first_xe"], rows["paper_first_xe_k1"], strict=True)
+    for component, first, alone in firsts:
+        if first is not None and alone is not None:
+            rest = areas[component].values * (1 - 1 / num_positions)
+            areas[component] = PaperMeans(windows=areas[component].windows, values=rest + first - alone)
+    return areas
 
 
 def in_context(curves: pd.DataFrame) -> pd.DataFrame:
@@ -69,11 +88,11 @@ def in_context(curves: pd.DataFrame) -> pd.DataFrame:
 
 def areas(curves: pd.DataFrame) -> pd.DataFrame:
     """One row a K above 1 with a matched run: the area under matched dXE over all positions (nats a window) with its
-    t interval, the exact area, ln K, and the identification length (`identified_by` the exact or the measured curve).
-    """
+    interval over runs and papers, the exact area, ln K, and the identification length (`identified_by` the exact or the
+    measured curve)."""
     rows = []
     for k, runs in _matched(curves[curves["k"] > 1]).groupby("k"):
-        area = mean_over_runs(np.array([curve.sum() for curve in runs["dxe"]]))
+        area = estimate_with_papers(np.array([curve.sum() for curve in runs["dxe"]]), list(runs["paper_areas"]))
         exact = np.mean(list(runs["bayes_dxe"]), axis=0)
         if np.isnan(exact).any():
             length, reason = identification_length(np.mean(list(runs["dxe"]), axis=0), area.low)

@@ -5,12 +5,19 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from helpers.analysis.estimates import Equivalence, Estimate, mean_over_runs, mean_over_runs_and_papers
+from helpers.analysis.estimates import (
+    Equivalence,
+    Estimate,
+    equivalence_with_papers,
+    mean_over_runs,
+    mean_over_runs_and_papers,
+)
 from helpers.studies.ergodic import inference
 from helpers.studies.ergodic.contrasts import averaged_positions, with_k1
 from helpers.studies.ergodic.matched import matched_by_run, measured_by_k, paper_differences
 from helpers.studies.ergodic.results import Results
 from helpers.studies.ergodic.roles import BASELINE, CONTROL, GRID
+from helpers.studies.ergodic.slope import MOST_OF_PAPERS, SlopeModel, Tested, permutation_test, slope_model, trend_test
 
 CONDITION_LIMIT = 30.0
 """Above this condition number two covariates cannot be told apart (Belsley, Kuh & Welsch 1980)."""
@@ -32,21 +39,26 @@ class Findings:
     """One row a K above 1: matched dXE with its interval over runs and papers and that of the bootstrap, the exact
     value on the same windows, the excess over it with its t interval over runs, and the bound."""
     slope: Estimate | None
-    permutation_p: float | None
-    trend_p: float | None
+    permutation: Tested | None
+    trend: Tested | None
     contrasts: pd.DataFrame
     """One row a component at the largest K."""
-    control: Equivalence | None
+    controls: dict[int, Equivalence]
+    """The shuffle control at each K above 1."""
     outliers: list[str]
     exposure: pd.DataFrame
     """log2 K beside repetition as a covariate: how far the two can be told apart, and coefficients where they can."""
     reasons: dict[str, str]
 
+    @property
+    def control(self) -> Equivalence | None:
+        """The shuffle control at the largest K, which moves most if the amount of text does."""
+        return self.controls[max(self.controls)] if self.controls else None
+
 
 def find(results: Results, condition: str) -> Findings:
     """The findings of one condition from all its usable runs."""
     _, grid = results.of(condition, GRID)
-    margin = equivalence_margin(results, condition)
     _, alone = results.of(condition, BASELINE)
     pairs = with_k1(results, condition, GRID)
     matched = matched_by_run(pairs)
@@ -60,16 +72,17 @@ def find(results: Results, condition: str) -> Findings:
             reasons[name] = str(error)
             return None
 
+    model = attempt("slope", lambda: slope_model(rows))
     return Findings(
         condition=condition,
         num_runs=rows["run_id"].nunique(),
         matched=matched,
         by_k=matched_by_k(pairs, matched, averaged_positions(results, condition)),
-        slope=attempt("slope", lambda: inference.slope(rows)),
-        permutation_p=attempt("permutation", lambda: _permutation(rows)),
-        trend_p=attempt("trend", lambda: inference.trend_p_value(_by_seed(matched))),
+        slope=None if model is None else model.estimate,
+        permutation=attempt("permutation", lambda: _permutation(rows, model)),
+        trend=attempt("trend", lambda: _trend(matched, model)),
         contrasts=_contrasts(pairs),
-        control=attempt("control", lambda: control_equivalence(results, condition, margin)),
+        controls=attempt("control", lambda: control_equivalence(results, condition)) or {},
         outliers=inference.outlier_runs(rows) if rows["run_id"].nunique() > 3 else [],
         exposure=exposure(results, condition),
         reasons=reasons,
@@ -96,26 +109,24 @@ def matched_by_k(pairs: pd.DataFrame, matched: pd.DataFrame, positions: int) -> 
     return pd.DataFrame(rows, columns=BY_K_COLUMNS)
 
 
-def equivalence_margin(results: Results, condition: str) -> float:
-    """Nats per token: what theory allows at the largest K of the condition, ln K / T.
+def control_equivalence(results: Results, condition: str) -> dict[int, Equivalence]:
+    """Whether shuffled labels leave XE where it was, at each K above 1: two one-sided tests over seeds and papers.
 
-    A control that moves by less cannot explain such an effect.
-    """
-    ks = results.runs_of(condition)["k"]
-    return float(np.log(ks.max())) / averaged_positions(results, condition)
-
-
-def control_equivalence(results: Results, condition: str, margin: float) -> Equivalence:
-    """Whether shuffled labels leave XE where it was: TOST on the mean over K > 1, one number a seed.
-
-    Only the pool that is also the seed's K = 1 run is compared, on the same windows. ValueError without such runs.
+    Only the pool that is also the seed's K = 1 run is compared, on the same windows. The margin is what theory allows
+    at that K, ln K / T nats per token: a control that moves by less cannot explain such an effect. ValueError where no
+    K has two seeds.
     """
     pairs = with_k1(results, condition, CONTROL)
     pairs = pairs[(pairs["k"] > 1) & pairs["dxe_same"].notna()]
-    per_seed = pairs.groupby(["seed", "k"])["dxe_same"].mean().groupby("seed").mean()
-    if len(per_seed) < 2:
-        raise ValueError(f"an equivalence test needs the shuffle control at 2 seeds or more; there are {len(per_seed)}")
-    return inference.equivalence(per_seed.to_numpy(), margin)
+    positions = averaged_positions(results, condition)
+    measured = {int(k): [paper_differences(own) for _, own in rows.groupby("run_id")] for k, rows in pairs.groupby("k")}
+    found = {
+        k: equivalence_with_papers(runs, float(np.log(k)) / positions) for k, runs in measured.items() if len(runs) > 1
+    }
+    if not found:
+        most = max((len(runs) for runs in measured.values()), default=0)
+        raise ValueError(f"an equivalence test needs the shuffle control at 2 seeds or more; there are {most}")
+    return found
 
 
 def exposure(results: Results, condition: str) -> pd.DataFrame:
@@ -150,10 +161,19 @@ def _without(components: np.ndarray, values: np.ndarray) -> np.ndarray:
     return values - components @ np.linalg.lstsq(components, values, rcond=None)[0]
 
 
-def _permutation(rows: pd.DataFrame) -> float:
-    if rows["run_id"].nunique() < 3 or rows["k"].nunique() < 2:
-        raise ValueError("a permutation test needs 3 runs at 2 values of K")
-    return inference.permutation_p_value(rows)
+def _permutation(rows: pd.DataFrame, model: SlopeModel | None) -> Tested:
+    if model is None:
+        raise ValueError("a permutation test needs the deviations that the slope's model gives runs; there is none")
+    return permutation_test(rows, model)
+
+
+def _trend(matched: pd.DataFrame, model: SlopeModel | None) -> Tested:
+    if model is not None and model.share_of_papers > MOST_OF_PAPERS:
+        raise ValueError(
+            f"the papers make {model.share_of_papers:.2g} times as much of the slope's variance as the runs do, and "
+            "Page's test knows the noise of runs alone; slope and permutation hold that of papers"
+        )
+    return trend_test(_by_seed(matched))
 
 
 def _by_seed(matched: pd.DataFrame) -> pd.DataFrame:

@@ -46,9 +46,10 @@ def matched_estimates(pairs: pd.DataFrame) -> dict[int, Estimate]:
 
 def paper_differences(rows: pd.DataFrame) -> Measured:
     """The difference from K = 1 on each paper of each component, from the matched rows of one run."""
+    columns = (rows[name] for name in ("component", "paper_windows", "paper_xe", "paper_xe_k1"))
     return {
-        row.component: PaperMeans(windows=row.paper_windows, values=row.paper_xe - row.paper_xe_k1)
-        for row in rows.itertuples()
+        component: PaperMeans(windows=windows, values=xe - alone)
+        for component, windows, xe, alone in zip(*columns, strict=True)
     }
 
 

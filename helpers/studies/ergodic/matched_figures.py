@@ -69,7 +69,7 @@ def in_context(positions: pd.DataFrame, areas: pd.DataFrame, condition: str) -> 
     """XE and matched dXE against the context from rows of `curves.in_context`, with bands, and the area under matched
     dXE against ln K from `curves.areas`."""
     with mpl.rc_context(STYLE):
-        caption = f"{condition}; bands and bars: pointwise {INTERVAL}; dashed: exact Bayes"
+        caption = f"{condition}; bands: pointwise {INTERVAL}; areas: over runs and papers; dashed: exact Bayes"
         figure = titled_figure("Along the window: what is paid, and where", caption, (11.0, 8.0))
         axes = figure.subplot_mosaic([["xe", "xe"], ["dxe", "area"]], height_ratios=[1, 1.05])
         ks = sorted(set(positions["k"]))
@@ -94,9 +94,7 @@ def decomposition(parts: pd.DataFrame, condition: str) -> Figure:
     """The parts of matched dXE from rows of `decomposition.decompose`: bars beside one another for each K, with
     intervals, the seeds that each rests on, and a cross where a part is missing."""
     with mpl.rc_context(STYLE):
-        caption = (
-            f"{condition}; total: {INTERVAL_WITH_PAPERS}, parts: t over seeds; × missing; number of seeds at each bar"
-        )
+        caption = f"{condition}; {INTERVAL_WITH_PAPERS}; × missing; number of seeds at each bar"
         figure = titled_figure("What matched ΔXE is made of", caption, (11.0, 5.4))
         axes = figure.subplots()
         axes.axhline(0.0, color=MUTED, linewidth=1.0, zorder=3)

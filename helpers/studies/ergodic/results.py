@@ -26,7 +26,7 @@ RUN_COLUMNS = (
 XE_COLUMNS = (
     "run_id", "condition", "role", "k", "seed", "component", "split", "windows", "unique_tokens", "xe", "ppl", "se",
     "bayes_xe", "bayes_known_xe", "xe_by_position", "bayes_xe_by_position", "bayes_known_xe_by_position",
-    "paper_windows", "paper_xe",
+    "paper_windows", "paper_xe", "paper_first_xe",
 )  # fmt: skip
 
 
@@ -39,7 +39,8 @@ class Results:
     values are NaN where they are not known."""
     xe: pd.DataFrame
     """One row a run and component (XE_COLUMNS); `*_by_position` are arrays of shape (T,), or None if not known;
-    `paper_*` of shape (P,), one value a test paper, in an order that all runs share."""
+    `paper_*` of shape (P,), one value a test paper, in an order that all runs share; that of the first token is None
+    in files that do not hold it."""
     run_lines: dict[str, dict[str, Any]]
     """What each counted file says of its run as a whole, by run_id: settings and provenance."""
     settings: dict[str, Settings]
@@ -75,17 +76,18 @@ class Results:
 
 def load_results(storage: Storage) -> Results:
     """Every usable result of the study in `storage`; what is not usable is named in `left_out`."""
-    return _results(read_results(storage, NAME, _check))
+    return results_of(read_results(storage, NAME, _check))
 
 
 def usable_results(storage: Storage) -> Results:
     """`load_results`; ValueError if there is no usable one, with the reason for each file that was left out."""
     files = read_results(storage, NAME, _check)
     require_results(files, storage)
-    return _results(files)
+    return results_of(files)
 
 
-def _results(files: ResultFiles) -> Results:
+def results_of(files: ResultFiles) -> Results:
+    """The tables of files that were read."""
     settings = [shared_settings(config, VARIED) for _, config in files.found.values()]
     names = condition_names(settings)
     runs, xe = [], []
@@ -167,6 +169,8 @@ def _xe_row(row: dict[str, Any], result: Result) -> dict[str, Any]:
     curves = {name: None if values is None else array(values, len(curve)) for name, values in bayes.items()}
     papers = {"paper_windows": array(row["by_paper"]["windows"])}
     papers["paper_xe"] = array(row["by_paper"]["xe"], len(papers["paper_windows"]))
+    first = row["by_paper"].get("first_xe")
+    papers["paper_first_xe"] = None if first is None else array(first, len(papers["paper_windows"]))
     return texts | numbers | curves | papers | {"xe_by_position": curve}
 
 

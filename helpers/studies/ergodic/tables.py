@@ -71,8 +71,6 @@ HEADINGS = {
     "alone": "on one component",
     "control": "control",
     "times_each_token": "times each token",
-    "measured": "measured",
-    "rate": "rate",
 }
 """What a reader sees of a column of the analysis."""
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.analysis.report_blocks import Block, Code, Heading, Points, Section, Text
-from helpers.studies.ergodic import tables
+from helpers.analysis.report_blocks import Block, Code, Heading, Points, Section, Table, Text
 
 COVERAGE = Path(__file__).with_name("coverage.json")
 """What `python -m benchmarks.coverage` measured."""
@@ -20,16 +19,21 @@ _METHODS = (
     "spread of the runs of a K, and the papers of the evaluation, by the covariance of runs that were measured on the "
     "same papers (clustering by run and by paper). The two parts keep their own Student quantiles (Cochran & Cox). The "
     "exact value on the same windows stands beside it: it shares the windows' noise, so that the excess over it is "
-    "free of most of that noise and has a t interval over runs. Curves, areas and parts have t intervals over runs on "
-    "the windows as they are.",
-    "Slope. XE ~ log2 K with component and run as random effects, by REML (statsmodels MixedLM), over the grid and the "
-    "single-component baselines; Student's t with as many degrees of freedom as runs less two. The smallest slope that "
-    "its test detects is (t_.975 + t_.8) of its standard errors.",
-    "Checks that assume less. A permutation of K over runs after the component means are taken out (Freedman & Lane); "
-    "Page's test of a trend with seeds as blocks; a hierarchical bootstrap that draws runs and then papers again, "
-    "which is too narrow for a handful of runs.",
-    "Equivalence. The shuffle control is judged by two one-sided tests (Schuirmann) against the stated margin, one "
-    "number a seed.",
+    "free of most of that noise and has a t interval over runs. Areas and parts have intervals over runs and papers "
+    "too; bands of curves are over runs alone, on these papers, for the files do not hold what further papers would do "
+    "to one position.",
+    "Slope. XE ~ log2 K with component, run and seed as random effects, at the maximum of the restricted likelihood, "
+    "over the grid and the single-component baselines. Papers react to K by chance, alike in all runs: the variance of "
+    "that is taken from how differently the papers of a component react, and is in the model. Student's t with as many "
+    "degrees of freedom as runs less two, and less one for each further seed. The smallest slope that its test detects "
+    "is (t_.975 + t_.8) of its standard errors.",
+    "Checks that assume less. A permutation of K over the runs of a seed after the component means are taken out "
+    "(Freedman & Lane), in units of the deviation of a run of so many components, with the papers' noise added; Page's "
+    "test of a trend with seeds as blocks, by permutation, and not where papers make more than a tenth as much of the "
+    "slope's variance as runs do, which it does not know; a hierarchical bootstrap that draws runs and then papers "
+    "again, which is too narrow for a handful of runs.",
+    "Equivalence. The shuffle control is judged at each K by two one-sided tests (Schuirmann), over seeds and papers, "
+    "against what theory allows there, ln K / T.",
     "Multiplicity. The slope is the one primary test, at 5 %. The contrasts of components carry Holm's and Benjamini & "
     "Hochberg's adjustment. Intervals at each K, and at each position of a curve, are not adjusted: of twenty such "
     "intervals one misses its truth on average.",
@@ -49,13 +53,30 @@ def _coverage() -> list[Block]:
     if not COVERAGE.is_file():
         return [Text("Not measured: there is no result of the simulation. This makes one:"), Code(_COVERAGE_COMMAND)]
     measured = json.loads(COVERAGE.read_text(encoding="utf-8"))
-    text = f"On {measured['grids']} simulated grids with a known truth, through the result files and all of the above:"
-    rates = pd.DataFrame(_flat(measured), columns=["measured", "rate"])
-    return [Text(text), tables.report_table(rates, "Rates over simulated grids"), Code(measured["command"])]
+    low, high = measured["band_of_95_percent"]
+    text = (
+        f"On {measured['grids']} simulated grids a row, each with a known truth whose standard deviations (nats per "
+        f"token) name the row. Intervals hold the truth in 95 % of grids if they are right: between {low:.1%} and "
+        f"{high:.1%} of these, with 99 % probability; tests reject, and the control at its margin is accepted, in 5 % "
+        "({:.1%} to {:.1%}).".format(*measured["band_of_5_percent"])
+    )
+    ranges = pd.DataFrame(measured["ranges"]).T.astype(float).rename_axis("truth").reset_index()
+    ranges.columns = [name.replace("_", " ") for name in ranges]
+    others = pd.DataFrame(_flat({n: v for n, v in measured.items() if "power" in n or "nothing" in n}))
+    return [
+        Text(text),
+        _table(ranges, "Rates over simulated grids"),
+        _table(others.rename(columns={0: "measured", 1: "rate"}), "Power, in the first row's truth"),
+        Code(measured["command"]),
+    ]
+
+
+def _table(frame: pd.DataFrame, caption: str) -> Table:
+    return Table(frame, caption, {name: name for name in frame})
 
 
 def _flat(measured: dict[str, object], prefix: str = "") -> list[tuple[str, float]]:
-    """The named numbers of the simulation, in its own order; its truth is in nats and comes last in the name."""
+    """The named numbers of the simulation, in its own order."""
     rows = []
     for name, value in measured.items():
         label = f"{prefix}{name.replace('_', ' ')}"

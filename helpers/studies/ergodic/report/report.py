@@ -173,11 +173,11 @@ def _result_words(findings: Findings, plain: str) -> list[Block]:
     sentences.append(plain)
     sentences.append(words.slope_sentence(findings.slope) if findings.slope else none(findings, "slope", "slope"))
     tests = {
-        "permutation": ("permutation of K over runs", findings.permutation_p),
-        "trend": ("Page's test of a rise with K", findings.trend_p),
+        "permutation": ("permutation of K over runs", findings.permutation),
+        "trend": ("Page's test of a rise with K", findings.trend),
     }
-    for name, (label, p) in tests.items():
-        text = none(findings, name, label) if p is None else f"{label}: p {words.p_value(p)}."
+    for name, (label, tested) in tests.items():
+        text = none(findings, name, label) if tested is None else words.tested_sentence(label, tested)
         sentences.append(text[0].upper() + text[1:])
     if findings.outliers:
         sentences.append(f"Unusual runs, kept: {', '.join(findings.outliers)}.")
@@ -214,9 +214,10 @@ def _controls(results: Results, conditions: list[Condition]) -> Section:
     blocks: list[Block] = []
     for own in conditions:
         findings = own.findings
-        shuffled = words.control_sentence(findings.control) if findings.control else none(findings, "control", "TOST")
+        shuffled = [words.control_sentence(k, control) for k, control in findings.controls.items()]
+        shuffled = shuffled or [none(findings, "control", "TOST of shuffled labels")]
         known = words.known_answer_sentences(findings.by_k)
-        blocks += [Heading(own.name), Points([f"Shuffled labels. {shuffled}", *known])]
+        blocks += [Heading(own.name), Points([*shuffled, *known])]
         if findings.by_k["bayes_dxe"].notna().any():
             columns = ["k", "num_runs", "dxe", "low", "high", "bayes_dxe", "excess", "excess_low", "excess_high"]
             blocks.append(tables.report_table(findings.by_k[columns], "Measured and exact matched ΔXE"))

@@ -9,6 +9,7 @@ import pandas as pd
 
 from helpers.analysis.estimates import Equivalence, Estimate
 from helpers.studies.ergodic.findings import Findings
+from helpers.studies.ergodic.slope import Tested
 
 
 def matched_sentence(row: dict[str, float]) -> str:
@@ -40,19 +41,26 @@ def slope_sentence(estimate: Estimate) -> str:
     )
 
 
-def control_sentence(control: Equivalence) -> str:
-    """The shuffle control's equivalence test in words."""
+def tested_sentence(label: str, tested: Tested) -> str:
+    """A permutation test in words; a p that could not have been lower says so, for it may hide any effect."""
+    if not tested.is_at_floor:
+        return f"{label}: p {p_value(tested.p_value)}."
+    return f"{label}: p {p_value(tested.p_value)}, at its floor: these runs allow no lower one, whatever the effect."
+
+
+def control_sentence(k: int, control: Equivalence) -> str:
+    """The shuffle control's equivalence test at one K in words."""
     span = (
-        f"Shuffled labels change XE by {control.value:+.4f} nats per token (90 % interval {control.low:+.4f} to "
-        f"{control.high:+.4f}, {control.num_runs} seeds)"
+        f"K = {k}: shuffled labels change XE by {control.value:+.4f} nats per token (90 % interval "
+        f"{control.low:+.4f} to {control.high:+.4f}, {control.num_runs} seeds)"
     )
     if control.is_equivalent:
         return (
-            f"{span}: equivalent to zero within the stated margin of ±{control.margin:.4f} "
+            f"{span}: equivalent to zero within the margin of ±{control.margin:.4f}, which is ln {k} / T "
             f"(two one-sided tests, p {p_value(control.p_value)})."
         )
     return (
-        f"{span}: equivalence to zero within the stated margin of ±{control.margin:.4f} is not shown "
+        f"{span}: equivalence to zero within the margin of ±{control.margin:.4f}, which is ln {k} / T, is not shown "
         f"(two one-sided tests, p {p_value(control.p_value)}). Part of ΔXE may then come from the amount of text, "
         "not from the components."
     )

@@ -1,0 +1,249 @@
+"""The slope of XE on log2 K, and the two tests of it that assume less: a permutation of K over runs, and Page's trend.
+
+XE of run r on component c is a level of the component, the slope times log2 K, and noise of four origins: the run, its
+seed (runs of one seed share batches), the cell (run and component), and the papers of the evaluation. Papers react to K
+by chance, alike in all runs: what that does to a component's mean grows with log2 K, so that more runs do not average
+it out. Its size is known before the fit, from how differently the papers of a component react (`reaction_variance`).
+"""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from helpers.analysis.estimates import Estimate, PaperMeans
+from helpers.studies.ergodic.mixed_model import RESIDUAL, MixedFit, fit_mixed
+
+MOST_OF_PAPERS = 0.1
+"""Of the variance of the slope that runs leave. Above it a test that knows the noise of runs alone, as Page's does,
+errs in more than 6 % of experiments without an effect."""
+_NUM_PERMUTATIONS = 4_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tested:
+    """The p-value of a permutation test, and the lowest that it could have had."""
+
+    p_value: float
+    floor: float
+
+    @property
+    def is_at_floor(self) -> bool:
+        return self.p_value <= self.floor * (1 + 1e-9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlopeModel:
+    """The mixed model of some runs: XE ~ log2 K + (1 | component) + (1 | run) + (1 | seed) + what papers do."""
+
+    rows: pd.DataFrame
+    log2_k: np.ndarray
+    """(N,) of each row of a run and component."""
+    fit: MixedFit
+    reaction_variance: float
+    """Of one component's change of XE a doubling of K, by which papers it is measured on."""
+    degrees_of_freedom: int
+
+    @property
+    def estimate(self) -> Estimate:
+        error = float(np.sqrt(self.fit.covariance_PP[1, 1]))
+        num_runs = self.rows["run_id"].nunique()
+        return Estimate.of(float(self.fit.coefficients_P[1]), error, self.degrees_of_freedom, num_runs)
+
+    @property
+    def share_of_papers(self) -> float:
+        """The part of the slope's variance that comes from papers, over the part that runs leave."""
+        papers = self.variance_of_papers(self.fit.weights_PN[1])
+        return papers / max(float(self.fit.covariance_PP[1, 1]) - papers, np.finfo(float).tiny)
+
+    def reactions(self) -> np.ndarray:
+        """(N,) what papers do to each row, as best predicted where there is no slope (Henderson 1975, Biometrics
+        31:423)."""
+        xe_N, precision_NN = self.rows["xe"].to_numpy(float), self.fit.precision_NN
+        level = precision_NN.sum(axis=0) @ xe_N / precision_NN.sum()
+        components = self.rows["component"].to_numpy()
+        left = pd.Series(self.log2_k * (precision_NN @ (xe_N - level))).groupby(components).transform("sum")
+        return self.reaction_variance * left.to_numpy() * self.log2_k
+
+    def variance_of_papers(self, weights_N: np.ndarray) -> float:
+        """Of a weighted sum of the rows' XE."""
+        moved = pd.Series(weights_N * self.log2_k).groupby(self.rows["component"].to_numpy()).sum()
+        return self.reaction_variance * float((moved**2).sum())
+
+
+def slope_model(rows: pd.DataFrame) -> SlopeModel:
+    """The model of `rows`, one a run and component, as `Results.xe`.
+
+    Student's t has as many degrees of freedom as runs less two, for K is a property of runs, and less one for each
+    further seed. ValueError if the rows have fewer than three runs, one K only, or no noise.
+    """
+    num_runs = rows["run_id"].nunique()
+    if num_runs < 3 or rows["k"].nunique() < 2:
+        raise ValueError(f"a slope needs 3 runs at 2 values of K; there are {num_runs} at {rows['k'].nunique()}")
+    log2_k = np.log2(rows["k"].to_numpy(float))
+    factors = {"component": rows["component"].to_numpy(), "run": rows["run_id"].to_numpy()}
+    runs = rows.drop_duplicates("run_id")
+    beside_seeds = num_runs - _rank(np.column_stack([_levels(runs["seed"]), np.log2(runs["k"].to_numpy(float))]))
+    if runs["seed"].nunique() > 1 and beside_seeds > 0:
+        factors["seed"] = rows["seed"].to_numpy()
+    variance = reaction_variance(rows)
+    same_component = factors["component"][:, None] == factors["component"]
+    return SlopeModel(
+        rows=rows,
+        log2_k=log2_k,
+        fit=fit_mixed(
+            rows["xe"].to_numpy(float),
+            np.column_stack([np.ones(len(rows)), log2_k]),
+            factors,
+            known_NN=variance * same_component * np.outer(log2_k, log2_k),
+        ),
+        reaction_variance=variance,
+        degrees_of_freedom=beside_seeds if "seed" in factors else num_runs - 2,
+    )
+
+
+def slope(rows: pd.DataFrame) -> Estimate:
+    """The change of XE a doubling of K, over the noise of runs, seeds and papers (`slope_model`)."""
+    return slope_model(rows).estimate
+
+
+def reaction_variance(rows: pd.DataFrame) -> float:
+    """The variance of a component's mean change of XE a doubling of K by which papers were drawn, the mean over
+    components; 0 where no component has three runs at two values of K and two papers.
+
+    A paper's reaction is the slope of its deviation from its component, in a run, on log2 K. What the noise of cells
+    adds to the spread of these slopes is taken off, as least squares of each paper over the runs leaves it.
+    """
+    variances = [variance for _, own in rows.groupby("component") if (variance := _reaction_variance(own)) is not None]
+    return max(0.0, float(np.mean(variances))) if variances else 0.0
+
+
+def _reaction_variance(own: pd.DataFrame) -> float | None:
+    """Of one component; below 0 by chance where papers hardly react. None if it cannot be told."""
+    x_R = np.log2(own["k"].to_numpy(float))
+    centred_R = x_R - x_R.mean()
+    squares = float(centred_R @ centred_R)
+    columns = zip(own["paper_windows"], own["paper_xe"], strict=True)
+    papers = [PaperMeans(windows=windows, values=values) for windows, values in columns]
+    num_papers = len(papers[0].windows)
+    if len(own) < 3 or squares == 0 or num_papers < 2:
+        return None
+    moved_RP = np.stack([run.deviations for run in papers])
+    moved_RP = moved_RP - moved_RP.mean(axis=0)
+    slopes_P = centred_R @ moved_RP / squares
+    left_RP = moved_RP - np.outer(centred_R, slopes_P)
+    noise_P = (left_RP**2).sum(axis=0) / (len(own) - 2) / squares
+    return float((slopes_P**2 - noise_P).sum()) * num_papers / (num_papers - 1)
+
+
+def permutation_test(
+    rows: pd.DataFrame, model: SlopeModel, num_permutations: int = _NUM_PERMUTATIONS, seed: int = 0
+) -> Tested:
+    """No relation between XE and K: K is permuted over the runs of a seed (Freedman & Lane 1983).
+
+    Components' means, and seeds', are taken out first. What is left of a run is one number, and runs on many components
+    have a smaller deviation: numbers are exchanged in units of the deviation that the model gives each. To each
+    permutation the papers' noise is added, which no exchange of runs holds, and which is taken out of what is exchanged
+    as far as it can be predicted. All permutations where they are few, else
+    (1 + exceedances) / (1 + permutations), so never 0.
+    """
+    runs, make_RN = _run_means(rows)
+    xe_N = rows["xe"].to_numpy(float)
+    deviation_R = _run_deviations(runs, model)
+    blocks_R = _blocks(runs)
+    x_R = _weighted_centred(np.log2(runs["k"].to_numpy(float)), deviation_R, blocks_R)
+    score_R = x_R / deviation_R
+    observed = float(score_R @ (make_RN @ xe_N / deviation_R))
+    exchangeable_R = make_RN @ (xe_N - model.reactions()) / deviation_R
+    rng = np.random.default_rng(seed)
+    orders = _orders(blocks_R, num_permutations, rng)
+    exchanged = exchangeable_R[orders] @ score_R
+    weights_N = (score_R / deviation_R) @ make_RN
+    papers = rng.normal(0, math.sqrt(model.variance_of_papers(weights_N)), len(orders))
+    sizes = np.abs(exchanged + papers)
+    whole = math.prod(math.factorial(count) for count in np.bincount(blocks_R)) == len(orders)
+    extra = 0 if whole else 1
+    exceed = int((sizes >= abs(observed) * (1 - 1e-12)).sum())
+    least = int((np.abs(exchanged) >= np.abs(exchanged).max() * (1 - 1e-12)).sum()) if whole else 0
+    total = len(orders) + extra
+    return Tested(p_value=max(exceed + extra, 1) / total, floor=(least + extra) / total)
+
+
+def trend_test(by_seed: pd.DataFrame, num_permutations: int = _NUM_PERMUTATIONS, seed: int = 0) -> Tested:
+    """Page's test that dXE rises with K, seeds as blocks (Page 1963, JASA 58:216), by permuting each seed's values.
+
+    `by_seed` has a row a seed and a column a K, ascending; seeds with a missing K are left out. Ties have the mean of
+    their ranks. ValueError if fewer than two seeds or three K remain.
+    """
+    whole = by_seed.dropna(axis="index")
+    if len(whole) < 2 or whole.shape[1] < 3:
+        raise ValueError(f"a trend needs 2 whole seeds and 3 values of K; there are {len(whole)} and {whole.shape[1]}")
+    ranks_SK = whole.rank(axis="columns").to_numpy()
+    order_K = np.arange(1.0, whole.shape[1] + 1)
+    observed = float((ranks_SK @ order_K).sum())
+    rng = np.random.default_rng(seed)
+    drawn = np.broadcast_to(ranks_SK, (num_permutations, *ranks_SK.shape))
+    reached = (rng.permuted(drawn, axis=2) @ order_K).sum(axis=1)
+    exceed = int((reached >= observed - 1e-9).sum())
+    ways = math.factorial(whole.shape[1]) ** len(whole)
+    return Tested(p_value=(1 + exceed) / (1 + num_permutations), floor=max(1 / (1 + num_permutations), 1 / ways))
+
+
+def _run_means(rows: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+    """One row a run, and the matrix (R, N) from XE to what the means of components leave of each run."""
+    names = rows["run_id"].to_numpy()
+    runs = rows.drop_duplicates("run_id").set_index("run_id")[["k", "seed"]]
+    mean_RN = (runs.index.to_numpy()[:, None] == names).astype(float)
+    mean_RN /= mean_RN.sum(axis=1, keepdims=True)
+    components = _levels(rows["component"])
+    return runs, mean_RN - mean_RN @ components @ np.linalg.pinv(components)
+
+
+def _run_deviations(runs: pd.DataFrame, model: SlopeModel) -> np.ndarray:
+    """(R,) the deviation of a run's mean over its components."""
+    variances = model.fit.variances
+    counts = model.rows.groupby("run_id")["component"].size().reindex(runs.index).to_numpy()
+    return np.sqrt(variances["run"] + variances[RESIDUAL] / counts)
+
+
+def _blocks(runs: pd.DataFrame) -> np.ndarray:
+    """(R,) whose runs may be exchanged: those of a seed, unless no seed has runs at two values of K."""
+    by_seed = pd.factorize(runs["seed"])[0]
+    return by_seed if (runs.groupby("seed")["k"].nunique() > 1).any() else np.zeros(len(runs), dtype=int)
+
+
+def _weighted_centred(values_R: np.ndarray, deviation_R: np.ndarray, blocks_R: np.ndarray) -> np.ndarray:
+    """Less their block's mean, weighted as the runs are."""
+    weights = 1 / deviation_R**2
+    means = np.bincount(blocks_R, weights * values_R) / np.bincount(blocks_R, weights)
+    return values_R - means[blocks_R]
+
+
+def _orders(blocks_R: np.ndarray, num_permutations: int, rng: np.random.Generator) -> np.ndarray:
+    """(B, R): every permutation within blocks where there are fewer than `num_permutations`, else as many random."""
+    places = [np.flatnonzero(blocks_R == block) for block in range(blocks_R.max() + 1)]
+    if math.prod(math.factorial(len(place)) for place in places) <= num_permutations:
+        return _all_orders(places, len(blocks_R))
+    orders = np.empty((num_permutations, len(blocks_R)), dtype=int)
+    for place in places:
+        orders[:, place] = rng.permuted(np.broadcast_to(place, (num_permutations, len(place))), axis=1)
+    return orders
+
+
+def _all_orders(places: list[np.ndarray], num_runs: int) -> np.ndarray:
+    every = itertools.product(*(itertools.permutations(place.tolist()) for place in places))
+    orders = np.empty((math.prod(math.factorial(len(place)) for place in places), num_runs), dtype=int)
+    for row, parts in enumerate(every):
+        for place, part in zip(places, parts, strict=True):
+            orders[row, place] = part
+    return orders
+
+
+def _levels(column: pd.Series) -> np.ndarray:
+    return pd.get_dummies(column).to_numpy(float)
+
+
+def _rank(matrix: np.ndarray) -> int:
+    return int(np.linalg.matrix_rank(matrix))
