@@ -19,16 +19,16 @@ from scipy import stats
 from scipy.optimize import curve_fit
 
 from helpers.analysis.estimates import Estimate
+from helpers.analysis.fits.answer import answer
 from helpers.analysis.fits.arms import EXPONENT_MARGIN, equivalence, exponent_difference
 from helpers.analysis.fits.compare import nested_test
 from helpers.analysis.fits.intervals import infer
 from helpers.analysis.fits.laws import OFFSET_POWER_LAW, POWER_LAW
 from helpers.analysis.fits.points import Points
-from helpers.analysis.fits.regression import regress
 from helpers.storage import publish_text
 
 RESULT = Path(__file__).with_name("fit_coverage.json")
-NUM_DRAWS = 500
+NUM_DRAWS = 300
 AHEAD = 8.0
 """The compute of the run that is predicted, in units of the largest fitted."""
 
@@ -46,6 +46,8 @@ class Truth:
     """Of log loss, between runs."""
     shared_deviation: float = 0.0
     """Of log loss, a part that runs share: those of a configuration, or matched runs of two arms."""
+    spoilt: float = 0.0
+    """Added to log loss of one run, drawn for each table."""
 
 
 def scales(truth: Truth) -> np.ndarray:
@@ -57,27 +59,30 @@ def log_loss(truth: Truth, x: np.ndarray, exponent: float) -> np.ndarray:
     return np.log(truth.offset + truth.coefficient * x**-exponent)
 
 
-def judge_one(seed: int, truth: Truth) -> dict[str, bool]:
-    """One table of one arm: whether the exponent's interval, and that of a larger run's loss, hold the truth."""
+def judge_one(seed: int, truth: Truth) -> dict[str, float]:
+    """One table of one arm: whether the exponent's interval, and that of a larger run's loss, hold the truth, and how
+    far off the exponent is."""
     rng, x = np.random.default_rng((seed, 1)), scales(truth)
     ahead = float(x.max() * AHEAD)
     shared = np.repeat(rng.normal(0, truth.shared_deviation, truth.num_configurations), truth.num_seeds)
     noise = rng.normal(0, truth.seed_deviation, len(x)) + shared
+    noise[rng.integers(len(x))] += truth.spoilt
     points = Points.of(x, np.exp(log_loss(truth, x, truth.exponent) + noise))
     further = rng.normal(0, truth.seed_deviation) + rng.normal(0, truth.shared_deviation)
     loss = float(np.exp(log_loss(truth, np.array(ahead), truth.exponent) + further))
-    if truth.offset == 0:
-        line = regress(points)
-        return {
-            "exponent_covered": covers(line.parameters()["b"], truth.exponent),
-            "prediction_covered": covers(line.predict(np.array([ahead]))[0], loss),
-        }
-    draws = infer(points, OFFSET_POWER_LAW, NUM_DRAWS, seed)
-    return {
-        "exponent_covered": covers(draws.parameters()["b"], truth.exponent),
-        "prediction_covered": covers(draws.predict(np.array([ahead]))[0], loss),
-        "exponent_covered_by_curve_fit": bool(abs(curve_fit_score(points, truth)) <= stats.norm.ppf(0.975)),
+    answered = answer(points, OFFSET_POWER_LAW if truth.offset else POWER_LAW, NUM_DRAWS, seed)
+    exponent = answered.parameters()["b"]
+    outcome = {
+        "exponent_covered": covers(exponent, truth.exponent),
+        "prediction_covered": covers(answered.predict(np.array([ahead]))[0], loss),
+        "exponent": exponent.value,
+        "exponent_error": abs(exponent.value - truth.exponent),
+        "exponent_variance": exponent.standard_error**2,
     }
+    if truth.offset:
+        error = curve_fit_score(points, truth)
+        outcome["exponent_covered_by_curve_fit"] = bool(abs(error) <= stats.norm.ppf(0.975))
+    return outcome
 
 
 def judge_arms(seed: int, truth: Truth, difference: float) -> dict[str, bool]:
@@ -117,11 +122,17 @@ def covers(estimate: Estimate, truth: float) -> bool:
     return bool(estimate.low <= truth <= estimate.high)
 
 
-def rates(judge: Callable[[int], dict[str, bool]], simulations: int, workers: int) -> dict[str, float]:
-    """The share of simulations for which each outcome holds."""
+def rates(judge: Callable[[int], dict[str, float]], simulations: int, workers: int) -> dict[str, float]:
+    """The share of simulations for which each outcome holds, or its mean; of exponents the standard error over the
+    deviation that they have."""
     with ProcessPoolExecutor(workers) as pool:
         outcomes = list(pool.map(judge, range(simulations), chunksize=10))
-    return {name: sum(outcome[name] for outcome in outcomes) / simulations for name in outcomes[0]}
+    means = {name: float(np.mean([outcome[name] for outcome in outcomes])) for name in outcomes[0]}
+    if "exponent" in means:
+        deviation = float(np.std([outcome["exponent"] for outcome in outcomes], ddof=1))
+        means["error_over_deviation"] = float(np.sqrt(means.pop("exponent_variance"))) / deviation
+        del means["exponent"]
+    return {name: round(value, 5) for name, value in means.items()}
 
 
 ONE_ARM = {
@@ -132,6 +143,10 @@ ONE_ARM = {
         offset=1.5, num_configurations=9, seed_deviation=0.003, shared_deviation=0.01
     ),
     "offset law, 60 configurations of 1 seed": Truth(offset=1.5, num_configurations=60, num_seeds=1),
+    "offset law, 9 configurations of 2 seeds": Truth(offset=1.5, num_configurations=9, num_seeds=2),
+    "offset law, 9 configurations of 2 seeds, one run +0.15": Truth(
+        offset=1.5, num_configurations=9, num_seeds=2, spoilt=0.15
+    ),
     "power law, 9 configurations of 3 seeds": Truth(offset=0.0, num_configurations=9),
     "power law, 16 configurations of 3 seeds": Truth(offset=0.0, num_configurations=16),
 }
@@ -148,16 +163,18 @@ ARMS = {
 }
 
 
-def main(simulations: int = 400, workers: int = 2) -> None:
+def main(simulations: int = 400, arm_simulations: int = 400, workers: int = 2) -> None:
     """Run the simulation and write its rates.
 
     Args:
-        simulations: Tables for each truth.
+        simulations: Tables of one arm for each truth.
+        arm_simulations: Tables of two arms for each truth, which take five times as long.
         workers: Processes.
     """
     report = {
-        "command": f"python -m benchmarks.fit_coverage --simulations {simulations}",
+        "command": f"python -m benchmarks.fit_coverage --simulations {simulations} --arm-simulations {arm_simulations}",
         "simulations": simulations,
+        "arm_simulations": arm_simulations,
         "draws": NUM_DRAWS,
         "equivalence_margin": EXPONENT_MARGIN,
         "one_arm": {
@@ -166,7 +183,7 @@ def main(simulations: int = 400, workers: int = 2) -> None:
         },
         "two_arms": {
             f"{name}, exponents {difference:g} apart": {"truth": asdict(truth), "difference": difference}
-            | rates(partial(judge_arms, truth=truth, difference=difference), simulations, workers)
+            | rates(partial(judge_arms, truth=truth, difference=difference), arm_simulations, workers)
             for name, truth in ARMS.items()
             for difference in (0.0, EXPONENT_MARGIN)
         },

@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
+from helpers.analysis.fits.options import FitOptions, fit_table
 from helpers.config import RunConfig
 from helpers.environment import quiet_libraries
 from helpers.errors import is_ours
@@ -226,53 +227,12 @@ def analyse(study: str = "ergodic", storage: Path = Path("outputs")) -> int:
     return 0
 
 
-def fit(
-    csv: Path,
-    law: Literal["power", "offset", "chinchilla"],
-    y: str,
-    x: str = "",
-    n: str = "",
-    d: str = "",
-    flop: str = "",
-    arm: str = "",
-    cluster: tuple[str, ...] = (),
-    predict: tuple[str, ...] = (),
-    bootstrap: int = 1000,
-    drop_top: int = 0,
-    margin: float = 0.02,
-    seed: int = 0,
-) -> int:
-    """Fit a scaling law to the columns of a CSV file, one row a run; prints JSON.
+def fit(options: tyro.conf.OmitArgPrefixes[FitOptions]) -> int:
+    """Fit a scaling law to the columns of a table, one row a run; prints JSON.
 
     Rows whose column schedule_complete is false are left out. Which estimator answers, and why, is in the output.
-
-    Args:
-        csv: A table with a header line.
-        law: L = a x^-b, L = E + a x^-b, or L = E + A N^-alpha + B D^-beta.
-        y: Column of losses.
-        x: Column of the scale, for power and offset.
-        n: Column of parameters, for chinchilla.
-        d: Column of tokens, for chinchilla.
-        flop: Column of training FLOPs, instead of tokens: D = FLOP / (6 N).
-        arm: Column of arms: fitted with one E and own exponents, each compared with the first.
-        cluster: Columns; runs that agree in all of them are resampled together. None: runs at the same scales are.
-        predict: Scales at which to predict the loss of one run: X, or N,D for chinchilla.
-        bootstrap: Resamples behind the intervals.
-        drop_top: Leave out so many of the highest losses.
-        margin: Exponents of arms that differ by less count as equal.
-        seed: Seed of the resamples.
     """
-    import json
-
-    from helpers.analysis.fits.laws import LAWS
-    from helpers.analysis.fits.points import read_csv, read_points
-    from helpers.analysis.fits.report import parse_scales, report_fit
-
-    columns = {"y": y, "x": x, "n": n, "d": d, "flop": flop, "arm": arm, "cluster": cluster}
-    points, notes = read_points(read_csv(csv), **columns, drop_top=drop_top)
-    ahead = parse_scales(predict, LAWS[law])
-    options = {"ahead": ahead, "margin": margin, "num_draws": bootstrap, "seed": seed, "notes": notes}
-    print(json.dumps(report_fit(points, LAWS[law], **options), indent=1, allow_nan=False, ensure_ascii=False))
+    print(fit_table(options))
     return 0
 
 

@@ -14,7 +14,8 @@ from helpers.analysis.fits.coordinates import Coordinates
 from helpers.analysis.fits.fit import fit
 from helpers.analysis.fits.laws import CHINCHILLA, LAWS, OFFSET_POWER_LAW, POWER_LAW, log_loss, log_loss_and_jacobian
 from helpers.analysis.fits.objective import HUBER, LEAST_SQUARES, huber, minimise
-from helpers.analysis.fits.points import Points, read_csv, read_points
+from helpers.analysis.fits.points import Points, read_points
+from helpers.analysis.fits.read_table import read_table
 from helpers.analysis.fits.regression import regress
 
 PUBLISHED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "published" / "epoch_chinchilla.csv"
@@ -25,7 +26,7 @@ TOKENS, PERPLEXITY = [3495, 7466, 15832, 39814], [7152.28, 3360.15, 2439.31, 117
 
 def published_points() -> Points:
     columns = {"n": "Model Size", "flop": "Training FLOP", "y": "loss"}
-    return read_points(read_csv(PUBLISHED), **columns, drop_top=5)[0]
+    return read_points(read_table(PUBLISHED), **columns, drop_top=5)[0]
 
 
 def simulated(
@@ -99,7 +100,7 @@ def test_coordinates_go_there_and_back() -> None:
 
 @needs_published
 def test_the_published_points_give_the_chinchilla_optimum() -> None:
-    fitted = fit(published_points(), CHINCHILLA)
+    fitted = fit(published_points(), CHINCHILLA, HUBER)
     assert fitted.num_points == 240
     assert fitted.objective <= 0.0010182741
     optimum = {"A": 477.826, "B": 2143.417, "E": 1.817218, "alpha": 0.347310, "beta": 0.367172}
@@ -129,7 +130,7 @@ def test_least_squares_is_scipys_curve_fit() -> None:
 def test_huber_finds_the_lowest_of_a_fine_grid() -> None:
     """The power law has two parameters: a brute search needs no gradient and no start."""
     points = Points.of(TOKENS, PERPLEXITY)
-    fitted = fit(points, POWER_LAW)
+    fitted = fit(points, POWER_LAW, HUBER)
     problem = Coordinates.of(POWER_LAW, points).problem(HUBER)
     lowest = brute(lambda at: problem.values(at[None])[0], ((-0.3, 0.3), (0.4, 1.0)), Ns=200, full_output=True)[1]
     assert fitted.objective <= lowest * (1 + 1e-9)

@@ -288,7 +288,15 @@ def test_measured_coverage_is_quoted_with_its_command(tmp_path, monkeypatch):
     (tmp_path / "coverage.json").write_text(json.dumps(measured))
     text = to_markdown("", "", [report_methods.methods()])
     assert "Not measured" not in text
-    for part in ("777 simulated grids", "--grids 777", "92.0% and 98.0%", "runs .01", "slope covers", "0.9525", "0.8125"):
+    for part in (
+        "777 simulated grids",
+        "--grids 777",
+        "92.0% and 98.0%",
+        "runs .01",
+        "slope covers",
+        "0.9525",
+        "0.8125",
+    ):
         assert part in text
 
 

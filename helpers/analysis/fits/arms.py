@@ -30,16 +30,27 @@ class Crossing:
 
 @dataclass(frozen=True, kw_only=True)
 class ArmComparison:
-    """An arm against the reference, on a law of one scale."""
+    """An arm against the reference."""
 
     reference: str
     arm: str
-    difference: Estimate
-    """Exponent of the arm less that of the reference."""
-    equivalence: Equivalence
+    differences: dict[str, Estimate]
+    """Each exponent of the arm less that of the reference."""
+    equivalences: dict[str, Equivalence]
     multipliers: tuple[tuple[float, Estimate], ...]
-    """(scale, multiplier) at the smallest and the largest scale of the points."""
-    crossing: Crossing
+    """(scale, multiplier) at the smallest and the largest scale of the points; for a law of one scale."""
+    crossing: Crossing | None
+
+    @property
+    def difference(self) -> Estimate:
+        """Of a law of one exponent."""
+        (difference,) = self.differences.values()
+        return difference
+
+    @property
+    def equivalence(self) -> Equivalence:
+        (equal,) = self.equivalences.values()
+        return equal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,21 +67,24 @@ class ArmFindings:
 
 
 def compare_arms(
-    points: Points, law: Law, margin: float = EXPONENT_MARGIN, num_draws: int = NUM_DRAWS, seed: int = 0
+    points: Points,
+    law: Law,
+    margin: float = EXPONENT_MARGIN,
+    num_draws: int = NUM_DRAWS,
+    seed: int = 0,
+    delta: float | None = None,
 ) -> ArmFindings:
-    """Compare the arms of `points` on a power or offset law.
+    """Compare the arms of `points`, each exponent by itself and all in one test.
 
-    The first arm of the table is the reference. ValueError for one arm, a law of two scales, or a margin of 0 or less.
+    The first arm of the table is the reference. ValueError for one arm, or a margin of 0 or less.
     """
     names = points.arm_names
-    if len(names) < 2 or len(law.terms) != 1:
-        raise ValueError(
-            f"arms = {list(names)} on law = {law.name!r} cannot be compared; use 2 arms or more on power or offset"
-        )
+    if len(names) < 2:
+        raise ValueError(f"arms = {list(names)} cannot be compared; use 2 arms or more")
     if not margin > 0:
         raise ValueError(f"margin = {margin} is not possible; use a difference of exponents above 0, such as 0.02")
     shared, own = law.across(names, own=()), law.across(names)
-    draws = infer(points, own, num_draws, seed)
+    draws = infer(points, own, num_draws, seed, delta)
     apart = law.across(names, own=(*law.exponents, OFFSET))
     can_part = law.has_offset and len(points) > len(apart.names)
     return ArmFindings(
@@ -81,9 +95,9 @@ def compare_arms(
     )
 
 
-def exponent_difference(draws: Draws, reference: str, arm: str) -> Estimate:
-    """Exponent of `arm` less that of `reference`, both from the same draws."""
-    exponent = draws.fit.law.terms[0].exponent
+def exponent_difference(draws: Draws, reference: str, arm: str, exponent: str = "") -> Estimate:
+    """Exponent of `arm` less that of `reference`, both from the same draws; the law's first unless it is named."""
+    exponent = exponent or draws.fit.law.terms[0].exponent
     first, second = draws.fit.law.index(exponent, reference), draws.fit.law.index(exponent, arm)
     return draws.estimate(lambda theta: theta[:, second] - theta[:, first])
 
@@ -143,16 +157,16 @@ def crossing(draws: Draws, reference: str, arm: str) -> Crossing:
 
 
 def _compare(draws: Draws, reference: str, arm: str, margin: float) -> ArmComparison:
-    difference = exponent_difference(draws, reference, arm)
-    scales = draws.fit.points.scales[:, 0]
-    ends = float(scales.min()), float(scales.max())
+    law, scales = draws.fit.law, draws.fit.points.scales[:, 0]
+    differences = {name: exponent_difference(draws, reference, arm, name) for name in law.exponents}
+    ends = (float(scales.min()), float(scales.max())) if len(law.terms) == 1 else ()
     return ArmComparison(
         reference=reference,
         arm=arm,
-        difference=difference,
-        equivalence=equivalence(difference, margin),
+        differences=differences,
+        equivalences={name: equivalence(own, margin) for name, own in differences.items()},
         multipliers=tuple((end, compute_multiplier(draws, reference, arm, end)) for end in ends),
-        crossing=crossing(draws, reference, arm),
+        crossing=crossing(draws, reference, arm) if ends else None,
     )
 
 

@@ -27,6 +27,7 @@ class Coordinates:
     shift: np.ndarray
     lower: np.ndarray
     upper: np.ndarray
+    weights: np.ndarray
 
     @classmethod
     def of(cls, law: Law, points: Points) -> "Coordinates":
@@ -36,14 +37,16 @@ class Coordinates:
         for arm in law.arms:
             for term, log_scale in zip(law.terms, middle, strict=True):
                 matrix[law.index(term.coefficient, arm), law.index(term.exponent, arm)] = log_scale
+        shift = np.where(law.is_exponent, 0.0, log_losses.mean())
         lowest_exponent = _EXPONENT[0] if law.has_offset else -_EXPONENT[1]
         return cls(
             design=law.design(points.scales, points.arms) @ matrix,
             log_losses=log_losses - log_losses.mean(),
             matrix=matrix,
-            shift=np.where(law.is_exponent, 0.0, log_losses.mean()),
-            lower=np.where(law.is_exponent, lowest_exponent, _LOG_COEFFICIENT[0]),
-            upper=np.where(law.is_exponent, _EXPONENT[1], _LOG_COEFFICIENT[1]),
+            shift=shift,
+            lower=_with_fixed(law, shift, np.where(law.is_exponent, lowest_exponent, _LOG_COEFFICIENT[0])),
+            upper=_with_fixed(law, shift, np.where(law.is_exponent, _EXPONENT[1], _LOG_COEFFICIENT[1])),
+            weights=points.weights,
         )
 
     def theta(self, centred: np.ndarray) -> np.ndarray:
@@ -59,8 +62,18 @@ class Coordinates:
         return Problem(
             design=self.design,
             log_losses=self.log_losses if log_losses is None else log_losses,
-            weights=np.ones(len(self.log_losses)) if weights is None else weights,
+            weights=self.weights if weights is None else weights * self.weights,
             lower=self.lower,
             upper=self.upper,
             delta=delta,
         )
+
+
+def _with_fixed(law: Law, shift: np.ndarray, bound: np.ndarray) -> np.ndarray:
+    """A bound with the value of each fixed parameter in its place, so that it cannot move."""
+    known = dict(law.fixed)
+    bound = np.array(bound, dtype=float)
+    for place in np.flatnonzero(law.is_fixed):
+        value = known[law.names[place].split("[")[0]]
+        bound[place] = value if law.is_exponent[place] else np.log(value) - shift[place]
+    return bound

@@ -12,6 +12,8 @@ from helpers.analysis.fits.points import Points
 _NUM_SIMULATIONS = 400
 _HIGHEST = 2.0
 _PRECISION = 1e-3
+_ROUNDING = 1e-24
+"""The squared residual of a point that is rounding alone."""
 
 
 def smallest_detectable_difference(
@@ -58,8 +60,9 @@ def _rejections(points: Points, law: Law, both: Law, truth: np.ndarray, log_loss
     start = np.array([known.get(name, truth[both.is_exponent].mean()) for name in shared.names])
     squares = [drawn_squares(points, one, log_losses, at) for one, at in ((shared, start), (both, truth))]
     freedom = len(points) - len(both.names)
-    statistics = (squares[0] - squares[1]) / (squares[1] / freedom)
-    return float((statistics > stats.f.ppf(0.95, 1, freedom)).mean())
+    # Without noise the large law leaves nothing, and any difference is found; written so that nothing divides by it.
+    extra, variance = np.maximum(squares[0] - squares[1], 0), squares[1] / freedom
+    return float((extra > stats.f.ppf(0.95, 1, freedom) * variance + len(points) * _ROUNDING).mean())
 
 
 def _first_above(found: Callable[[float], float], power: float) -> float:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from helpers.analysis.estimates import Estimate
-from helpers.analysis.fits.intervals import NUM_DRAWS, infer
+from helpers.analysis.fits.answer import answer
+from helpers.analysis.fits.intervals import NUM_DRAWS, Draws
 from helpers.analysis.fits.laws import Law
 from helpers.analysis.fits.points import Points
-from helpers.analysis.fits.regression import is_regression, regress
+from helpers.analysis.fits.regression import Regression
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +79,15 @@ def hold_out(train: Points, test: Points, law: Law, num_draws: int = NUM_DRAWS, 
         fitted = train.extent[train.arms == arm]
         if not len(fitted) or test.extent[test.arms == arm].min() <= fitted.max():
             raise ValueError(f"held-out runs of arm {arm!r} are not larger than fitted ones; split the points by scale")
-    if is_regression(train, law):
-        predictions = regress(train).predict(test.scales[:, 0])
+    return predict_held_out(answer(train, law, num_draws, seed), train, test)
+
+
+def predict_held_out(answered: Regression | Draws, train: Points, test: Points) -> list[HeldOut]:
+    """What a fit to `train` says of each run of `test`, beside the plainer rules."""
+    if isinstance(answered, Regression):
+        predictions = answered.predict(test.scales[:, 0])
     else:
-        predictions = infer(train, law, num_draws, seed).predict(test.scales, test.arms.tolist())
+        predictions = answered.predict(test.scales, test.arms.tolist())
     baselines = {arm: _baselines(train.take(train.arms == arm)) for arm in train.arm_names}
     deviation = train.seed_deviation
     rows = []

@@ -18,10 +18,10 @@ def require_identified(law: Law, points: Points) -> None:
         )
     if set(points.arm_names) != set(law.arms):
         raise ValueError(f"arms = {list(law.arms)} are not those of the points; use law.across({points.arm_names})")
-    if len(points) <= len(law.names):
+    if len(points) <= law.num_free:
         raise ValueError(
-            f"num_points = {len(points)} is too few for the {len(law.names)} parameters of law = {law.name!r};"
-            f" use at least {len(law.names) + 1}"
+            f"num_points = {len(points)} is too few for the {law.num_free} parameters of law = {law.name!r};"
+            f" use at least {law.num_free + 1}"
         )
     if np.ptp(np.log(points.losses)) == 0:
         raise ValueError(f"all {len(points)} losses equal {points.losses[0]:g}; use runs whose losses differ")

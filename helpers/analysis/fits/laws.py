@@ -37,22 +37,57 @@ class Law:
     arms: tuple[str, ...] = ("",)
     own: tuple[str, ...] = ()
     """Exponents, or E, of which each arm has its own."""
+    fixed: tuple[tuple[str, float], ...] = ()
+    """Exponents, or E, that are known beforehand, with their values."""
 
     def across(self, arms: Sequence[str], own: Sequence[str] | None = None) -> "Law":
         """The law of several arms: own exponents and shared E, unless `own` says which parameters each arm has."""
         return dataclasses.replace(self, arms=tuple(arms), own=self.exponents if own is None else tuple(own))
 
+    def fixing(self, parameter: str, value: float) -> "Law":
+        """The law with an exponent, or E, known. ValueError for a coefficient, or a value that it cannot have."""
+        known = (*self.exponents, *((OFFSET,) if self.has_offset else ()))
+        if parameter not in known:
+            raise ValueError(
+                f"fix = {parameter!r} is not a parameter to be fixed of {self.equation}; use {_any(known)}"
+            )
+        if not (np.isfinite(value) and value > 0):
+            raise ValueError(
+                f"fix = {parameter}={value:g} is not possible; use a number above 0, such as {parameter}=0.35"
+            )
+        rest = tuple((name, known) for name, known in self.fixed if name != parameter)
+        return dataclasses.replace(self, fixed=(*rest, (parameter, value)))
+
+    def tying(self, first: str, second: str) -> "Law":
+        """The law in which the exponent `second` is `first`. ValueError unless both are exponents of it."""
+        if first == second or not {first, second} <= set(self.exponents):
+            raise ValueError(f"tie = {first}={second} does not name two exponents of {self.equation}: {self.exponents}")
+        terms = tuple(dataclasses.replace(t, exponent=first) if t.exponent == second else t for t in self.terms)
+        return dataclasses.replace(self, terms=terms, equation=f"{self.equation}, {second} = {first}")
+
     @property
     def exponents(self) -> tuple[str, ...]:
-        return tuple(term.exponent for term in self.terms)
+        return tuple(dict.fromkeys(term.exponent for term in self.terms))
+
+    @property
+    def num_free(self) -> int:
+        """The parameters that points have to tell."""
+        return int((~self.is_fixed).sum())
+
+    @property
+    def is_fixed(self) -> np.ndarray:
+        """(p,)"""
+        known = dict(self.fixed)
+        return np.array([name.split("[")[0] in known for name in self.names])
 
     @property
     def names(self) -> tuple[str, ...]:
         """The parameters in the order of theta; those of an arm are `name[arm]`."""
         offset = self._spread(OFFSET) if self.has_offset else ()
-        return offset + tuple(
+        names = (
             name for term in self.terms for part in (term.coefficient, term.exponent) for name in self._spread(part)
         )
+        return offset + tuple(dict.fromkeys(names))  # terms may share an exponent
 
     @property
     def is_exponent(self) -> np.ndarray:
@@ -75,7 +110,7 @@ class Law:
                 design[rows, 0, self.index(OFFSET, arm)] = 1
             for place, term in enumerate(self.terms):
                 design[rows, self.has_offset + place, self.index(term.coefficient, arm)] = 1
-                design[rows, self.has_offset + place, self.index(term.exponent, arm)] = -np.log(scales[rows, place])
+                design[rows, self.has_offset + place, self.index(term.exponent, arm)] -= np.log(scales[rows, place])
         return design
 
     def natural(self, theta: np.ndarray) -> np.ndarray:
@@ -126,6 +161,28 @@ CHINCHILLA = Law(
     min_scales=3,
 )
 LAWS = {law.name: law for law in (POWER_LAW, OFFSET_POWER_LAW, CHINCHILLA)}
+
+
+def changed(law: Law, fix: Sequence[str] = (), tie: Sequence[str] = ()) -> Law:
+    """A law with what `--fix NAME=VALUE` and `--tie NAME=NAME` say; ValueError for another form."""
+    for text in tie:
+        first, is_form, second = text.partition("=")
+        if not is_form:
+            raise ValueError(f"tie = {text!r} is not of the form NAME=NAME; use alpha=beta")
+        law = law.tying(first.strip(), second.strip())
+    for text in fix:
+        name, _, value = text.partition("=")
+        try:
+            law = law.fixing(name.strip(), float(value))
+        except ValueError as error:
+            if "could not convert" not in str(error):
+                raise
+            raise ValueError(f"fix = {text!r} is not of the form NAME=VALUE; use {law.exponents[0]}=0.35") from None
+    return law
+
+
+def _any(names: Sequence[str]) -> str:
+    return " or ".join(names)
 
 
 def log_loss(design: np.ndarray, theta: np.ndarray) -> np.ndarray:

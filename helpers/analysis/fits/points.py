@@ -1,17 +1,19 @@
 """The points of a fit: a loss at each scale, the arm it belongs to, and which runs are resampled together."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from helpers.analysis.fits.read_table import to_numbers
+
 LARGEST = 1e100
 """Scales and losses lie between its inverse and it: beyond, products and squares of them are no longer numbers."""
 SCHEDULE_COLUMN = "schedule_complete"
+_MANY_DIGITS = 7
+"""Of a loss: two runs do not agree in so many."""
 _TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
 
@@ -27,6 +29,10 @@ class Points:
     """(n,) labels; all empty where there is one arm only."""
     clusters: np.ndarray
     """(n,) codes from 0: runs of one cluster are resampled together."""
+    weights: np.ndarray
+    """(n,) of mean 1: how much each run's squared residual counts, as the inverse of its variance."""
+    rows: np.ndarray
+    """(n,) the row of the table that each is, 1 for the first below the header."""
 
     @classmethod
     def of(
@@ -35,6 +41,8 @@ class Points:
         losses: np.ndarray,
         arms: Sequence[str] | None = None,
         clusters: Sequence | None = None,
+        weights: np.ndarray | None = None,
+        rows: np.ndarray | None = None,
     ) -> "Points":
         """Points from columns; `scales` is (n,) or (n, scales). Without `clusters`, runs at the same scales are one:
         the seeds of a configuration, and the runs of other arms that are matched with it.
@@ -50,15 +58,21 @@ class Points:
             raise ValueError(f"{', '.join(f'{num} {name}' for name, num in lengths.items())}: use one of each a run")
         for name, column in (("a loss", losses), *(("a scale", column) for column in scales.T)):
             _require_positive(name, column)
-        return cls(scales=scales, losses=losses, arms=labels, clusters=pd.factorize(pd.Series(together))[0])
+        weights = np.ones(len(losses)) if weights is None else np.asarray(weights, dtype=float)
+        _require_positive("a weight", weights)
+        return cls(
+            scales=scales, losses=losses, arms=labels, clusters=pd.factorize(pd.Series(together))[0],
+            weights=weights / weights.mean(), rows=np.arange(1, len(losses) + 1) if rows is None else np.asarray(rows),
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.losses)
 
     def take(self, rows: np.ndarray) -> "Points":
         """The points at `rows`, a mask or indices."""
-        clusters = pd.factorize(self.clusters[rows])[0]
-        return Points(scales=self.scales[rows], losses=self.losses[rows], arms=self.arms[rows], clusters=clusters)
+        columns = {name: getattr(self, name)[rows] for name in ("scales", "losses", "arms", "weights", "rows")}
+        columns["weights"] = columns["weights"] / columns["weights"].mean()
+        return Points(**columns, clusters=pd.factorize(self.clusters[rows])[0])
 
     @cached_property
     def arm_names(self) -> tuple[str, ...]:
@@ -87,16 +101,6 @@ class Points:
         return float(np.sqrt((groups.var(ddof=0) * groups.size()).sum() / freedom)) if freedom else float("nan")
 
 
-def read_csv(path: Path) -> pd.DataFrame:
-    """The table of a CSV file; ValueError if it is none."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(path, index_col=False)
-    except (ValueError, pd.errors.ParserWarning) as error:  # pandas' own errors of form and encoding are ValueErrors
-        raise ValueError(f"csv = {str(path)!r} cannot be read as a table with a header line: {error}") from error
-
-
 def read_points(
     frame: pd.DataFrame,
     *,
@@ -107,21 +111,27 @@ def read_points(
     flop: str = "",
     arm: str = "",
     cluster: Sequence[str] = (),
+    weights: str = "",
     drop_top: int = 0,
 ) -> tuple[Points, list[str]]:
     """Points from the named columns of a table, and words on every row that was left out.
 
     The scale is `x`, or `n` (parameters) with `d` (tokens), or `n` with `flop`, from which D = FLOP / (6 N). Rows
-    whose column `schedule_complete` is false are left out: their loss is not that of a run of so many tokens. Then the
-    `drop_top` highest losses are. Rows that agree in all `cluster` columns are resampled together.
+    whose column `schedule_complete` is false are left out: their loss is not that of a run of so many tokens, and so
+    are copies of a row. Then the `drop_top` highest losses are. Rows that agree in all `cluster` columns are resampled
+    together; `weights` are inverse variances of log loss.
     """
     notes: list[str] = []
     frame = _complete(frame.reset_index(drop=True), notes)
+    named = dict.fromkeys(name for name in (y, x, n, d, flop, arm, weights, *cluster) if name)
+    frame = _without_copies(frame, [str(_column(frame, name).name) for name in named], notes)
+    frame = _without_separators(frame, [name for name in (y, x, n, d, flop, weights) if name], notes)
     losses = _numbers(frame, y)
     scales = _scales(frame, x, n, d, flop)
     arms = _labels(frame, arm).tolist() if arm else None
     clusters = list(zip(*(_labels(frame, column) for column in cluster), strict=True)) if cluster else None
-    points = Points.of(scales, losses, arms, clusters)
+    counts = _numbers(frame, weights) if weights else None
+    points = Points.of(scales, losses, arms, clusters, counts, rows=frame.index.to_numpy() + 1)
     if not 0 <= drop_top < len(points):
         raise ValueError(f"drop_top = {drop_top} is not possible for {len(points)} rows; use 0 to {len(points) - 1}")
     if drop_top:
@@ -143,6 +153,42 @@ def _complete(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     if left_out:
         notes.append(f"{left_out} of {len(frame)} rows are left out: their schedule had not ended at that token count")
     return frame[complete.astype(bool)]
+
+
+def _without_copies(frame: pd.DataFrame, columns: list[str], notes: list[str]) -> pd.DataFrame:
+    """The rows without those that are copies: equal in everything that is fitted, where that is no chance.
+
+    Seeds of one configuration may agree in a loss that was rounded; every row the same number of times, or a loss of
+    many digits, is a table that was written twice.
+    """
+    if frame.empty:
+        return frame
+    is_copy = frame.duplicated(columns)
+    counts = frame.groupby(columns, dropna=False).size()
+    digits = frame.loc[is_copy, columns[0]].astype(str).str.replace(r"\D", "", regex=True).str.strip("0").str.len()
+    if not is_copy.any() or not (counts.nunique() == 1 or (digits >= _MANY_DIGITS).all()):
+        if is_copy.any():
+            first = int(frame.index[is_copy][0]) + 1
+            notes.append(
+                f"{is_copy.sum()} rows equal an earlier one in all named columns (the first is row {first}); they are"
+                " counted as runs of their own: remove them if they are copies"
+            )
+        return frame
+    notes.append(
+        f"{is_copy.sum()} of {len(frame)} rows are copies of others (the first is row"
+        f" {int(frame.index[is_copy][0]) + 1}) and are left out: a copy is not a run"
+    )
+    return frame[~is_copy]
+
+
+def _without_separators(frame: pd.DataFrame, columns: list[str], notes: list[str]) -> pd.DataFrame:
+    """Columns of numbers that were written with thousands separators, as numbers."""
+    for name in dict.fromkeys(columns):
+        numbers, is_grouped = to_numbers(frame[name])
+        if is_grouped:
+            frame = frame.assign(**{name: pd.Series(numbers, frame.index).where(~np.isnan(numbers), frame[name])})
+            notes.append(f"column {name!r} has thousands separators: its first number is read as {numbers[0]:.15g}")
+    return frame
 
 
 def _scales(frame: pd.DataFrame, x: str, n: str, d: str, flop: str) -> np.ndarray:

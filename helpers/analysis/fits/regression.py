@@ -10,8 +10,7 @@ from scipy import stats
 
 from helpers.analysis.estimates import Estimate
 from helpers.analysis.fits.identification import require_identified
-from helpers.analysis.fits.intervals import MANY_CLUSTERS
-from helpers.analysis.fits.laws import POWER_LAW, Law
+from helpers.analysis.fits.laws import POWER_LAW
 from helpers.analysis.fits.points import Points
 
 _ROUNDING = 1e-22
@@ -76,13 +75,6 @@ class Regression:
             return None
         statistic = ((total - pure) / (num_groups - 2)) / (pure / (num_points - num_groups))
         return float(stats.f.sf(statistic, num_groups - 2, num_points - num_groups))
-
-
-def is_regression(points: Points, law: Law) -> bool:
-    """Whether a regression answers: a power law of one arm, of too few configurations to resample, whose runs are
-    clusters for no other reason than their scale."""
-    few = points.num_clusters < MANY_CLUSTERS and np.array_equal(points.clusters, points.configurations)
-    return law == POWER_LAW and few
 
 
 def regress(points: Points) -> Regression:

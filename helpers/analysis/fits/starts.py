@@ -17,7 +17,7 @@ def starts(law: Law, coordinates: Coordinates) -> np.ndarray:
     """(num_starts, p) in `coordinates`: for each pair (or single) of exponents the plain coefficients and, as the law
     is linear in them once the exponents are fixed, the non-negative least-squares ones (variable projection, Golub &
     Pereyra 1973)."""
-    values = itertools.product(_EXPONENTS, repeat=len(law.terms))
+    values = itertools.product(_EXPONENTS, repeat=len(law.exponents))
     grid = [dict(zip(law.exponents, value, strict=True)) for value in values]
     begin = [_plain(law, exponents, share) for exponents in grid for share in _OFFSET_SHARES[: 1 + law.has_offset]]
     begin += [_projected(law, coordinates, _plain(law, exponents, 0.5)) for exponents in grid]
