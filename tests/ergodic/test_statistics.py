@@ -1,6 +1,8 @@
 """The statistics against closed forms, other libraries' own functions, and simulation from a known truth."""
 
 import itertools
+import json
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -9,12 +11,14 @@ import statsmodels.formula.api as smf
 from scipy import optimize, stats
 from statsmodels.stats.weightstats import ttost_paired
 
+from benchmarks import coverage
 from helpers.analysis.estimates import PaperMeans, Spread, equivalence_with_papers
 from helpers.analysis.power import smallest_detectable
 from helpers.storage import Storage
 from helpers.studies.ergodic import inference
 from helpers.studies.ergodic.findings import find
 from helpers.studies.ergodic.mixed_model import fit_mixed
+from helpers.studies.ergodic.report.methods import COVERAGE
 from helpers.studies.ergodic.results import load_results
 from helpers.studies.ergodic.slope import permutation_test, reaction_variance, slope, slope_model, trend_test
 from tests.simulated_truth import KS, Truth, simulate
@@ -284,6 +288,21 @@ def test_interval_false_positives_and_equivalence_keep_their_rates(tmp_path) -> 
     assert covered >= stats.binom.ppf(0.001, 40, 0.95)
     assert rejected <= stats.binom.ppf(0.999, 40, 0.05)
     assert accepted <= stats.binom.ppf(0.999, 40, 0.05)
+
+
+def test_the_committed_rates_are_those_that_are_claimed() -> None:
+    """Of every truth of the benchmark: where one share in a thousand does not lie, if intervals hold 95 % and tests err
+    in 5 %. The shares of several K of one grid are nearly one number, so that grids are what is counted."""
+    measured = json.loads(COVERAGE.read_text())
+    assert measured["truths"] == {name: asdict(truth) for name, truth in coverage.RANGES.items()}
+    grids = measured["grids"]
+    for name, rates in measured["ranges"].items():
+        for statistic in ("slope", "matched", "area", "amount"):
+            low, high = stats.binom.interval(0.999, grids, 0.95)
+            assert low <= rates[f"{statistic}_covers"] * grids <= high + 1e-9, (name, statistic)
+        low, high = stats.binom.interval(0.999, grids, 0.05)
+        for statistic in ("permutation_rejects", "control_accepts_at_the_largest"):
+            assert low <= rates[statistic] * grids <= high + 1e-9, (name, statistic)
 
 
 def test_findings_of_a_whole_grid(tmp_path) -> None:
