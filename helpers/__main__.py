@@ -18,6 +18,7 @@ from helpers.analysis.fits.options import FitOptions, fit_table
 from helpers.config import RunConfig
 from helpers.environment import quiet_libraries
 from helpers.errors import is_ours
+from helpers.grid.engines import LOCAL, EngineOptions
 from helpers.repository import REPOSITORY, ROOT, set_repository
 from helpers.storage import Storage
 from helpers.studies import STUDIES, find_preset, find_study
@@ -171,20 +172,20 @@ def evaluate(run: str, step: int | None = None, storage: Path = Path("outputs"))
     return 0
 
 
-def grid(options: GridOptions, workers: int = 1) -> int:
+def grid(options: GridOptions, engine: tyro.conf.OmitArgPrefixes[EngineOptions] = LOCAL) -> int:
     """Plan, run the notebook once for every run that is not done, then draw the figures and tables of what is done.
 
     Exits with 1 if any run failed or is left.
 
     Args:
         options: Which runs.
-        workers: Runs at once, each in a process of its own with its share of the cores.
+        engine: What executes them.
     """
     from helpers.studies.run_preset import run_preset
 
     preset, storage = options.find_preset(), options.open_storage()
     say = functools.partial(print, flush=True)
-    report = run_preset(preset, storage, workers=workers, shard=options.shard, report=say)
+    report = run_preset(preset, storage, engine=engine, shard=options.shard, report=say)
     print(f"\n{report}")
     if report.of("done"):
         made = find_study(options.study).analyse(storage)

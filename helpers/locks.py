@@ -41,6 +41,13 @@ def is_held(path: Path) -> bool:
     return False
 
 
+def wait_until_free(path: Path, patience_s: float) -> None:
+    """Return once no process of this machine holds the lock file `path`, or after `patience_s` seconds."""
+    deadline = time.monotonic() + patience_s
+    while is_held(path) and time.monotonic() < deadline:
+        time.sleep(_GLANCE_S)
+
+
 @contextlib.contextmanager
 def in_turn(path: Path, what: str, report: Callable[[str], None]) -> Iterator[None]:
     """Hold the lock file `path` on local disk, after the process that has it; that one waits is reported."""

@@ -9,13 +9,13 @@ import pytest
 from helpers.__main__ import COMMANDS, main
 from helpers.config import to_json
 from helpers.data.fetch_arxiv import ensure_cache
-from helpers.grid.notebook_job import Children
 from helpers.repository import REPOSITORY, ROOT, set_repository
 from helpers.runs.config_file import config_path
 from helpers.seals import publish_sealed
 from helpers.storage import Storage
 from helpers.studies import STUDIES, find_preset
 from helpers.training import train_single_k
+from tests.grid.fake_engine import use_fake
 from tests.simulated_results import simulate_grid
 
 TINY = [f"--set={field}" for field in ("train.steps=3", "train.warmup_steps=1", "eval.windows_per_component=2")]
@@ -155,7 +155,7 @@ def test_an_unforeseen_error_keeps_its_traceback(tmp_path, monkeypatch):
 
 
 def test_a_failed_run_makes_the_grid_end_with_1(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(Children, "execute", lambda self, job, threads: "the card fell off the bus")
+    use_fake(monkeypatch, lambda job: "the card fell off the bus")
     assert main(["grid", "--preset", "smoke", "--storage", str(tmp_path)]) == 1
     output = capsys.readouterr().out
     assert "the card fell off the bus" in output and "0 done, 5 failed, 0 left" in output

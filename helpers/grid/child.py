@@ -1,9 +1,12 @@
-"""One notebook, executed by papermill in a process of its own: `python -m helpers.grid.child JOB.json`.
+"""One notebook, executed by papermill in a process of its own: `python -m helpers.grid.child JOB.json PARENT_PID`.
 
 A process for each notebook, because papermill's `cwd` is not safe between threads; sockets in a folder of its own,
 because kernels that start at once race for TCP ports. The kernel is this interpreter's, whatever kernelspecs there
 are. The job names notebook, parameters, output, and a failure file that receives one line when a cell fails. The
 sockets' folder is the parent's, who removes it also after a kill.
+
+It ends when its parent ends, by whatever means, and its kernel then ends within two seconds: a kernel asks for its
+parent each second. An engine that tries a run again at once meets the earlier process on its way out, and waits for it.
 """
 
 import json
@@ -16,16 +19,21 @@ import nbclient.exceptions
 import papermill
 from traitlets.config import Config
 
+from helpers.locks import wait_until_free
+from helpers.parents import die_with_parent
 from helpers.repository import ROOT
 
 KERNEL = "python3"
+_PATIENCE_S = 30.0
 
 
-def main(job_file: str) -> int:
+def main(job_file: str, parent: int) -> int:
     """Execute the job; the exit code says whether every cell ended, the failure file why one did not."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # unwinds papermill, which then ends the kernel
+    die_with_parent(parent, signal.SIGTERM)
     job = json.loads(Path(job_file).read_text(encoding="utf-8"))
     try:
+        wait_until_free(Path(job["lock"]), _PATIENCE_S)
         execute(job["notebook"], job["output"], job["parameters"], job["sockets"])
     except papermill.PapermillExecutionError as error:
         reason = f"{error.ename}: {error.evalue}"
@@ -66,4 +74,4 @@ def execute(notebook: str, output: str, parameters: dict, sockets: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1], int(sys.argv[2])))

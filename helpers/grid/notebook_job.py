@@ -1,6 +1,7 @@
 """The parent's side of a notebook that is executed in a child process."""
 
 import ast
+import contextlib
 import json
 import os
 import shutil
@@ -8,8 +9,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ from helpers.repository import NOTEBOOK_FOLDERS, ROOT
 from helpers.runs.status import FAILURE
 from helpers.storage import Storage, publish_text, require_name
 
-_STOP_GRACE_S = 15
+_STOP_GRACE_S = 15.0
+_GLANCE_S = 0.1
+_SOCKETS = "ergodic-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,58 +58,63 @@ class Job:
         return self.folder / "failure.txt"
 
 
-@dataclass
-class Children:
-    """The processes that run at present, so that all can be ended at once."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Child:
+    """A job at work in a process of its own, which ends when the process that started it does.
 
-    stopping: bool = False
-    _running: set[subprocess.Popen] = field(default_factory=set)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    Start it from the main thread: the system tells a child of its parent's death when the thread that started it ends.
+    """
 
-    def execute(self, job: Job, threads: int) -> str | None:
-        """Run `job` to its end with so many CPU threads; the reason in one line if its notebook failed.
+    job: Job
+    process: subprocess.Popen
+    sockets: str
 
-        The executed notebook is published either way. A child that is ended from outside fails with its signal.
-        """
-        # A socket's path may have about 100 characters, which a scratch folder's can exceed: hence /tmp.
-        with tempfile.TemporaryDirectory(prefix="ergodic-", dir="/tmp", ignore_cleanup_errors=True) as sockets:
-            orders = _prepare(job, sockets)
-            code = self._run(orders, threads)
-        if code is None:
-            return "stopped"
-        reason = _reason(code, job)
-        kept = _publish_output(job, reason)
+    @classmethod
+    def start(cls, job: Job, environment: Mapping[str, str], *, own_session: bool = False) -> "Child":
+        """Begin `job` with these variables beside those of this process. In a session of its own a child does not get
+        the Ctrl-C of a terminal; without, it is ended with the process group of its parent."""
+        orders, sockets = _prepare(job)
+        with open(orders.with_name("child.log"), "wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "helpers.grid.child", str(orders), str(os.getpid())],
+                cwd=ROOT, env=os.environ | environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=own_session,
+            )  # fmt: skip
+        return cls(job=job, process=process, sockets=sockets)
+
+    def finish(self) -> str | None:
+        """Wait for its end and publish the executed notebook; the reason in one line if it failed."""
+        reason = _reason(self.process.wait(), self.job)
+        shutil.rmtree(self.sockets, ignore_errors=True)
+        kept = _publish_output(self.job, reason)
         return reason or kept
 
-    def _run(self, orders: Path, threads: int) -> int | None:
-        """The exit code of a child that follows `orders`; None if no child may start any more."""
-        with open(orders.with_name("child.log"), "wb") as log:
-            with self._lock:
-                if self.stopping:
-                    return None
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "helpers.grid.child", str(orders)],
-                    cwd=ROOT, env=_environment(threads), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                    start_new_session=True,
-                )  # fmt: skip
-                self._running.add(process)
-            try:
-                return process.wait()
-            finally:
-                self._running.discard(process)
 
-    def stop(self) -> None:
-        """End every child and its kernel, and start no further one."""
-        with self._lock:
-            self.stopping = True
-            running = list(self._running)
-        for process in running:
-            process.terminate()
-        for process in running:
-            try:
-                process.wait(timeout=_STOP_GRACE_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
+def execute(job: Job, environment: Mapping[str, str], is_wanted: Callable[[], bool] = lambda: True) -> str | None:
+    """Run `job` to its end; the reason in one line if its notebook failed. Nothing that the caller could not pickle is
+    raised but an interrupt, which ends the child, as it ends once it `is_wanted` no more."""
+    try:
+        child = Child.start(job, environment)
+        try:
+            while child.process.poll() is None and is_wanted():
+                time.sleep(_GLANCE_S)
+        finally:
+            end([child])
+        return child.finish()
+    except OSError as error:
+        return f"its process could not be started here ({error})"
+
+
+def end(children: Sequence[Child]) -> None:
+    """End those that still run, and their kernels."""
+    for child in children:
+        child.process.terminate()  # nothing happens to one that has ended
+    for child in children:
+        try:
+            child.process.wait(timeout=_STOP_GRACE_S)
+        except subprocess.TimeoutExpired:
+            child.process.kill()
+            child.process.wait()
 
 
 def parameter_names(notebook: Path) -> set[str]:
@@ -119,30 +128,35 @@ def parameter_names(notebook: Path) -> set[str]:
     return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
-def num_cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def thread_share(threads: int) -> dict[str, str]:
+    """The variables that give a child so many CPU threads."""
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), str(threads))
 
 
-def _prepare(job: Job, sockets: str) -> Path:
-    """An empty folder for the job, with the orders for its child."""
+def _prepare(job: Job) -> tuple[Path, str]:
+    """An empty folder for the job with the orders for its child, and another for the sockets of its kernel.
+
+    A socket's path may have about 100 characters, which a scratch folder's can exceed: hence /tmp. What a killed
+    attempt at the job left there goes now.
+    """
+    orders = job.folder / "job.json"
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        left = Path(json.loads(orders.read_bytes())["sockets"])
+        if left.parent == Path("/tmp") and left.name.startswith(_SOCKETS):
+            shutil.rmtree(left, ignore_errors=True)
     shutil.rmtree(job.folder, ignore_errors=True)
     job.folder.mkdir(parents=True)
-    orders = {
+    sockets = tempfile.mkdtemp(prefix=_SOCKETS, dir="/tmp")
+    content = {
         "notebook": str(job.notebook),
         "parameters": job.parameters,
         "output": str(job.output),
         "failure": str(job.failure),
         "sockets": sockets,
+        "lock": str(job.storage.lock(job.name)),
     }
-    path = job.folder / "job.json"
-    path.write_text(json.dumps(orders), encoding="utf-8")
-    return path
-
-
-def _environment(threads: int) -> dict[str, str]:
-    share = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), str(threads))
-    return os.environ | share
+    orders.write_text(json.dumps(content), encoding="utf-8")
+    return orders, sockets
 
 
 def _publish_output(job: Job, failure: str | None) -> str | None:

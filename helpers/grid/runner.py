@@ -1,17 +1,17 @@
-"""The grid: its notebook once for each run that is not done, in child processes; a failed run stops no other."""
+"""The grid: its notebook once for each run that is not done, by an engine; a failed run stops no other."""
 
 import dataclasses
-import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from helpers.config import RunConfig
 from helpers.data.cache_id import cache_id
-from helpers.grid.notebook_job import Children, Job, num_cores
+from helpers.grid.engines import LOCAL, EngineOptions
+from helpers.grid.notebook_job import Job
 from helpers.grid.shard import WHOLE, Shard
 from helpers.grid.text import aligned, duration
 from helpers.locks import exclusive, is_held
@@ -23,6 +23,7 @@ from helpers.storage import Storage
 
 Report = Callable[[str], None]
 
+_GLANCE_S = 1.0  # between two looks at an engine
 _TIME_IS_UP = "TimeIsUp:"  # how the reason of a run begins that stopped at its execution.max_minutes
 
 
@@ -73,16 +74,16 @@ class GridReport:
 
 def run_grid(
     configs: Iterable[RunConfig], storage: Storage, *,
-    notebook: Path, workers: int = 1, shard: Shard = WHOLE, report: Report = print,
+    notebook: Path, engine: EngineOptions = LOCAL, shard: Shard = WHOLE, report: Report = print,
 ) -> GridReport:  # fmt: skip
-    """Execute `notebook` for each of `configs` that is not done, `workers` at once, and say how every run ended.
+    """Execute `notebook` for each of `configs` that is not done by an engine, and say how every run ended.
 
     `configs` are the runs of `shard`. A run travels as its config.json, which is written first; the notebook is told
-    its name. The cores are shared out evenly. A KeyboardInterrupt ends the children; the runs that it stopped are
-    reported as left, like those whose `execution.max_minutes` were over.
+    its name. A KeyboardInterrupt ends the children; the runs that it stopped are reported as left, like those whose
+    `execution.max_minutes` were over.
     """
     configs = list(configs)
-    require_workers(workers)
+    engine.require_possible()
     outcomes = {config.run_id: _found(config, storage) for config in configs}
     pending = [config for config in configs if outcomes[config.run_id].status != "done"]
     if len(pending) < len(configs):
@@ -90,7 +91,7 @@ def run_grid(
     jobs = [_job(config, notebook, storage) for config in pending]
     for config in pending:
         _send_off(config, storage, report)
-    ended = {outcome.config.run_id: outcome for outcome in _execute(pending, jobs, storage, workers, report)}
+    ended = {outcome.config.run_id: outcome for outcome in _execute(pending, jobs, storage, engine, report)}
     stopped = {c.run_id: _found(c, storage) for c in pending if c.run_id not in ended}  # a checkpoint later, perhaps
     return GridReport(outcomes=tuple((outcomes | stopped | ended).values()), shard=shard)
 
@@ -109,40 +110,29 @@ def _send_off(config: RunConfig, storage: Storage, report: Report) -> None:
             outbox.finish(60 * config.execution.storage_patience_minutes)
 
 
-def require_workers(workers: int) -> None:
-    if workers < 1:
-        raise ValueError(f"workers = {workers} is not possible; use 1 or more")
-
-
 def _execute(
-    configs: list[RunConfig], jobs: list[Job], storage: Storage, workers: int, report: Report
+    configs: list[RunConfig], jobs: list[Job], storage: Storage, options: EngineOptions, report: Report
 ) -> list[Outcome]:
     """Run every job; the outcomes of those that ended, in that order."""
     if not jobs:
         return []
-    workers = min(workers, len(jobs))
-    threads = max(1, num_cores() // workers)
-    children, begin, outcomes, lock = Children(), time.monotonic(), [], threading.Lock()
-
-    def execute(config: RunConfig, job: Job) -> None:
-        with lock:  # two lines at once would run into each other
-            report(f"start {config.run_id} ({run_status(config, storage)})")
-        failure = children.execute(job, threads)
-        with lock:
-            if not children.stopping:
-                outcomes.append(_ended(config, storage, failure))
-                report(_progress(outcomes, len(jobs), time.monotonic() - begin))
-
-    pool = ThreadPoolExecutor(workers)
+    config_of = {config.run_id: config for config in configs}
+    queue, num_running, outcomes, begin = deque(jobs), 0, [], time.monotonic()
+    engine = options.open(report)
     try:
-        for future in as_completed([pool.submit(execute, *pair) for pair in zip(configs, jobs, strict=True)]):
-            future.result()
+        while queue or num_running:
+            free = len(queue) if engine.at_once is None else min(len(queue), engine.at_once - num_running)
+            if free:
+                engine.start([queue.popleft() for _ in range(free)])
+                num_running += free
+            for job, failure in engine.wait(_GLANCE_S):
+                num_running -= 1
+                outcomes.append(_ended(config_of[job.name], storage, failure))
+                report(_progress(outcomes, len(jobs), time.monotonic() - begin))
     except KeyboardInterrupt:
         report("stopping; checkpoints are kept")
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)  # before stopping: an ended run would make room for the next
-        children.stop()
-        pool.shutdown()
+        engine.stop()
     return outcomes
 
 

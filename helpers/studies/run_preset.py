@@ -7,8 +7,9 @@ from helpers.data.cache_id import cache_id
 from helpers.data.components import component_pools
 from helpers.data.fetch_arxiv import ensure_cache
 from helpers.data.token_cache import TokenCache, open_cache
+from helpers.grid.engines import LOCAL, EngineOptions
 from helpers.grid.plan import Measure, Plan, plan_grid
-from helpers.grid.runner import GridReport, require_workers, run_grid
+from helpers.grid.runner import GridReport, run_grid
 from helpers.grid.shard import WHOLE, Shard
 from helpers.grid.space import require_space
 from helpers.grid.status_table import GridStatus, grid_status
@@ -59,19 +60,20 @@ def status_of(preset: Preset, storage: Storage, shard: Shard = WHOLE) -> GridSta
 
 
 def run_preset(
-    preset: Preset, storage: Storage, *, workers: int = 1, shard: str = "", report: Callable[[str], None] = print
-) -> GridReport:
+    preset: Preset, storage: Storage, *,
+    engine: EngineOptions = LOCAL, shard: str = "", report: Callable[[str], None] = print,
+) -> GridReport:  # fmt: skip
     """Build the cache and report the plan if anything is left to do, then run the study's notebook for it.
 
-    `shard` is i/n, or empty for the whole grid. ValueError for a shard or a number of workers that cannot be, for runs
-    that cannot be trained, evaluated or compared, and if the disk has too little space.
+    `shard` is i/n, or empty for the whole grid. ValueError for a shard or an engine that cannot be, for runs that
+    cannot be trained, evaluated or compared, and if the disk has too little space.
     """
-    require_workers(workers)
+    engine.require_possible()
     part, study = Shard.parse(shard), find_study(preset.config.study)
-    configs = _prepare(preset, storage, part, workers, report)
+    configs = _prepare(preset, storage, part, engine, report)
 
     def execute(chosen: Iterable[RunConfig]) -> GridReport:
-        return run_grid(chosen, storage, notebook=ROOT / study.notebook, workers=workers, shard=part, report=report)
+        return run_grid(chosen, storage, notebook=ROOT / study.notebook, engine=engine, shard=part, report=report)
 
     held_out = [config for config in configs if preset.is_held_out(config)]
     others = execute(config for config in configs if config not in held_out)
@@ -93,7 +95,7 @@ def measured_speed(config: RunConfig, vocab_size: int) -> float:
 
 
 def _prepare(
-    preset: Preset, storage: Storage, shard: Shard, workers: int, report: Callable[[str], None]
+    preset: Preset, storage: Storage, shard: Shard, engine: EngineOptions, report: Callable[[str], None]
 ) -> list[RunConfig]:
     """The runs, after their cache was built once for all of them; without a cache if every run is done."""
     try:
@@ -104,6 +106,7 @@ def _prepare(
         pass  # the cache that is built next names them
     for data in {cache_id(config.data): config.data for config in preset.grid}.values():
         ensure_cache(data, storage)
+    workers = engine.most_at_once or len(known_runs(preset, storage, shard))
     plan = plan_preset(preset, storage, shard, measure=measured_speed, workers=workers)
     report(f"{plan}\n")
     require_space(plan.needed_bytes, preset.config, storage)

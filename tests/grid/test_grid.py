@@ -5,7 +5,6 @@ import json
 import math
 import random
 import shutil
-import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -22,7 +21,8 @@ from helpers.config import ARXIV_COMPONENTS, RunConfig, to_json
 from helpers.data.cache_id import cache_id
 from helpers.data.fetch_arxiv import ensure_cache
 from helpers.grid import notebook_job
-from helpers.grid.notebook_job import Children, Job, parameter_names
+from helpers.grid.engines import EngineOptions
+from helpers.grid.notebook_job import Job, parameter_names
 from helpers.grid.plan import plan_grid
 from helpers.grid.runner import run_grid
 from helpers.grid.shard import Shard
@@ -42,6 +42,7 @@ from helpers.studies import STUDIES, find_preset, known_components
 from helpers.studies.preset import ComponentsUnknown, Preset
 from helpers.studies.run_preset import plan_preset, run_preset
 from helpers.training.train_single_k import train_single_k
+from tests.grid.fake_engine import use_fake
 
 PARAMETERS = """
 RUN: str = ""
@@ -357,17 +358,17 @@ def test_a_run_holds_what_the_plan_says(tiny_config, storage):
 def test_a_grid_that_does_not_fit_is_refused_before_it_starts(storage, monkeypatch):
     preset = find_preset("ergodic", "smoke", only=["k=1,2"])
     started = []
-    monkeypatch.setattr(Children, "execute", lambda self, job, threads: started.append(job.name))
+    use_fake(monkeypatch, lambda job: started.append(job.name))
     monkeypatch.setattr("helpers.studies.run_preset.measured_speed", lambda config, vocab_size: 1000.0)
     usage = shutil.disk_usage(storage.root)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
     with pytest.raises(ValueError, match=r"need [\d.]+ MiB, but the disk of .* has 977 KiB free") as refusal:
-        run_preset(preset, storage, workers=2)
+        run_preset(preset, storage, engine=EngineOptions(workers=2))
     knobs = ("keep_snapshots", "keep_evaluated_snapshots", "keep_checkpoints", "snapshot_every_steps", "model.size")
     assert all(knob in str(refusal.value) for knob in (*knobs, "--storage")) and not started
     plan = plan_grid([preset.at(k=k, seed=0) for k in (1, 2)], storage, axes=("k", "seed"), workers=2)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=plan.needed_bytes))
-    run_preset(preset, storage, workers=2, report=lambda line: None)
+    run_preset(preset, storage, engine=EngineOptions(workers=2), report=lambda line: None)
     assert len(started) == 2
 
 
@@ -413,12 +414,12 @@ def test_two_tabs_share_a_grid_whatever_is_done(storage, monkeypatch):
     jobs = {"1/2": [], "2/2": []}
     for shard, started in jobs.items():
 
-        def execute(self, job, threads, started=started):
+        def execute(job, started=started):
             started.append(job.name)
             (config,) = (run for run in runs if run.run_id == job.name)
             mark_done(storage, config)
 
-        monkeypatch.setattr(Children, "execute", execute)
+        use_fake(monkeypatch, execute)
         report = run_preset(preset, storage, shard=shard, report=lambda line: None)
         assert report.complete and len(report.outcomes) == 5
         assert f"shard {shard}: 5 done, 0 failed, 0 left" in str(report)
@@ -462,7 +463,7 @@ if SEED == 4: os.kill(os.getppid(), signal.SIGKILL); time.sleep(60)
     )
     configs = smoke_runs(0, 1, 2, 3, 4)
     (storage.checkpoints(configs[1].run_id) / "step_000000006").mkdir(parents=True)
-    report, lines = run_stand_in(notebook, configs, storage, workers=2)
+    report, lines = run_stand_in(notebook, configs, storage, engine=EngineOptions(workers=2))
     reasons = [outcome.reason for outcome in report.outcomes]
     assert [outcome.status for outcome in report.outcomes] == ["done"] + 4 * ["failed"]
     assert reasons[1] == "RuntimeError: the loss is NaN at step 7"
@@ -510,7 +511,7 @@ def test_two_kernels_run_at_once_over_ipc(tmp_path, storage):
         tmp_path,
         """
 from ipykernel.kernelapp import IPKernelApp
-from helpers.grid.notebook_job import num_cores
+from helpers.grid.machine import num_cores
 assert IPKernelApp.instance().transport == "ipc"
 (storage.root / f"here-{SEED}").touch()
 deadline = time.monotonic() + 60
@@ -521,7 +522,7 @@ assert os.environ["OMP_NUM_THREADS"] == str(max(1, num_cores() // 2))
 finish()
 """,
     )
-    report, _ = run_stand_in(notebook, smoke_runs(0, 1), storage, workers=2)
+    report, _ = run_stand_in(notebook, smoke_runs(0, 1), storage, engine=EngineOptions(workers=2))
     assert report.complete, str(report)
 
 
@@ -540,27 +541,25 @@ def test_stopping_ends_the_child_and_its_kernel(tmp_path, storage):
     (config,) = smoke_runs(0)
     publish_sealed(config_path(storage, config.run_id), {"config": to_json(config)})
     parameters = {"RUN": config.run_id, "STORAGE": str(storage.root), "INTERACTIVE": False}
-    children, reasons = Children(), []
-    job = Job(name="long", notebook=notebook, parameters=parameters, storage=storage)
-    thread = threading.Thread(target=lambda: reasons.append(children.execute(job, 1)))
-    thread.start()
+    engine = EngineOptions().open(report=lambda line: None)
+    engine.start([Job(name="long", notebook=notebook, parameters=parameters, storage=storage)])
     wait_until((storage.root / "pid").exists)
-    children.stop()
-    thread.join(timeout=30)
-    assert reasons and reasons[0]
+    assert engine.wait(0) == []
+    begin = time.monotonic()
+    engine.stop()
     kernel = int((storage.root / "pid").read_text() or 0)
     wait_until(lambda: not psutil.pid_exists(kernel))
-    assert children.execute(job, 1) == "stopped"
+    assert time.monotonic() - begin < 10
 
 
 def test_an_interrupt_reports_what_is_left(tmp_path, storage, monkeypatch):
     notebook = stand_in_notebook(tmp_path, "finish()")
 
-    def interrupt(self, job, threads):
+    def interrupt(job):
         storage.checkpoint(configs[0].run_id, 30).mkdir(parents=True)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Children, "execute", interrupt)
+    use_fake(monkeypatch, interrupt)
     configs = smoke_runs(0, 1)
     report, lines = run_stand_in(notebook, configs, storage)
     assert [outcome.status for outcome in report.outcomes] == ["left", "left"]
@@ -571,7 +570,7 @@ def test_an_interrupt_reports_what_is_left(tmp_path, storage, monkeypatch):
 
 def test_no_worker_is_refused(tmp_path, storage):
     with pytest.raises(ValueError, match="workers = 0"):
-        run_stand_in(stand_in_notebook(tmp_path), smoke_runs(0), storage, workers=0)
+        run_stand_in(stand_in_notebook(tmp_path), smoke_runs(0), storage, engine=EngineOptions(workers=0))
 
 
 def test_every_role_goes_through_the_real_notebook_and_the_second_call_trains_nothing(storage):
@@ -580,7 +579,11 @@ def test_every_role_goes_through_the_real_notebook_and_the_second_call_trains_no
     baseline = apply_overrides(smoke.at(k=1, seed=0), ["data.components=hmm05"])
     control = apply_overrides(smoke.at(k=2, seed=0), ["data.shuffle_labels=true"])
     runs = [baseline, control]
-    where = {"notebook": ROOT / "ergodic_scaling.ipynb", "workers": 2, "report": lambda line: None}
+    where = {
+        "notebook": ROOT / "ergodic_scaling.ipynb",
+        "engine": EngineOptions(workers=2),
+        "report": lambda line: None,
+    }
     report = run_grid(runs, storage, **where)
     assert report.complete, str(report)
     notebooks = [storage.notebook(run.run_id) for run in runs]

@@ -234,6 +234,6 @@ def test_a_kernel_that_dies_in_a_grid_is_recorded_in_its_notebook(config, storag
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, tmp_path / "dies.ipynb")
     job = notebook_job.Job(name=config.run_id, notebook=tmp_path / "dies.ipynb", parameters={}, storage=storage)
-    reason = notebook_job.Children().execute(job, 1)
+    reason = notebook_job.execute(job, {})
     assert "the kernel died" in reason
     assert run_status(config, storage).reason == reason

@@ -23,6 +23,7 @@ from helpers.analysis.conditions import condition_names, shared_settings
 from helpers.analysis.results import read_results, require_results
 from helpers.config import DataConfig, EvalConfig, ExecutionConfig, RunConfig, SyntheticConfig, TrainConfig
 from helpers.grid import notebook_job
+from helpers.grid.engines import EngineOptions
 from helpers.model_config import GptConfig
 from helpers.notebook.board import Board
 from helpers.repository import ROOT
@@ -181,7 +182,7 @@ def told(storage: Storage, config: RunConfig) -> dict:
 @pytest.mark.slow
 def test_the_grid_runs_it_through_its_notebook(preset, storage):
     lines = []
-    report = run_preset(preset, storage, workers=2, report=lines.append)
+    report = run_preset(preset, storage, engine=EngineOptions(workers=2), report=lines.append)
     assert report.complete, f"{report}"
     plan = lines[0].splitlines()
     assert plan[0].split()[:4] == ["role", "window_tokens", "seed", "size"]

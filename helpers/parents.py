@@ -1,0 +1,18 @@
+"""A process that ends with the one that started it, by whatever means that one ends."""
+
+import ctypes
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def die_with_parent(parent: int, sent: signal.Signals) -> None:
+    """Have the system send this process `sent` when its parent ends; call it first. `parent` is the pid of the process
+    that started it, and the end is at once if that has gone before. Where there is no such call (macOS) nothing is
+    sent."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(sent), 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
