@@ -4,10 +4,11 @@ Each machine of the cluster needs the project at the same path, the same package
 task asks for and hides what it did not: a run sees the GPUs that it was given, or none.
 """
 
+import contextlib
 import logging
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import ray
 
@@ -16,6 +17,7 @@ from helpers.grid.machine import num_cores
 from helpers.grid.notebook_job import Job, execute, thread_share
 
 _RETRIES = 2  # after the death of a worker
+_STARTS = 3
 _STOP_GRACE_S = 20.0
 _OBJECT_STORE_BYTES = 100 * 2**20  # tasks pass names, and no data
 
@@ -24,7 +26,11 @@ class RayEngine:
     """One task a job. ValueError for a cluster that cannot be reached, or a request that it can never meet."""
 
     def __init__(self, options: EngineOptions, report: Report) -> None:
-        _connect(options.ray_address)
+        with _own_sigterm():
+            if options.ray_address:
+                _join(options.ray_address)
+            else:
+                _begin_here(report)
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         gpus = options.gpus if options.gpus is not None else float(any(node.get("GPU") for node in nodes))
         self._request = {"num_cpus": options.threads or 1, "num_gpus": gpus}
@@ -70,18 +76,40 @@ def _answer(task: ray.ObjectRef) -> str | None:
         return f"Ray could not execute it ({type(error).__name__}: {str(error).strip().splitlines()[0]})"
 
 
-def _connect(address: str) -> None:
-    """Join the cluster at `address`, or start one here. What Ray sets for SIGTERM is undone: it would exit without
-    ending the runs."""
-    own = {"num_cpus": num_cores(), "object_store_memory": _OBJECT_STORE_BYTES, "include_dashboard": False}
-    before = signal.getsignal(signal.SIGTERM)
+def _join(address: str) -> None:
+    """Join the cluster that runs at `address`. ValueError if there is none."""
     try:
-        ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else own))
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
         raise ValueError(
             f"ray_address = {address!r} cannot be reached ({error}); start a cluster with `ray start --head`, "
             "or leave --ray-address out: one is started on this machine"
         ) from error
+
+
+def _begin_here(report: Report) -> None:
+    """Start a cluster of this machine's cores and GPUs. RuntimeError if Ray cannot: on a busy machine its own parts
+    give each other too little time, so it is tried more than once."""
+    for left in reversed(range(_STARTS)):
+        try:
+            ray.init(
+                "local", num_cpus=num_cores(), object_store_memory=_OBJECT_STORE_BYTES, include_dashboard=False,
+                log_to_driver=False, logging_level=logging.ERROR,
+            )  # fmt: skip
+            return
+        except Exception as error:  # of no type of its own
+            ray.shutdown()
+            words = f"Ray could not start on this machine ({' '.join(str(error).split())})"
+            if not left:
+                raise RuntimeError(f"{words}; no run was started. Try again when the machine is less busy") from error
+            report(f"{words}; it is tried again")
+
+
+@contextlib.contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """What Ray sets for SIGTERM is undone: it would exit without ending the runs."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)
 
