@@ -71,6 +71,11 @@ class Storage:
     def exists(self) -> bool:
         return is_marked(self.root) or any((self.root / name).is_dir() for name in ("cache", "runs", "results"))
 
+    @property
+    def is_near(self) -> bool:
+        """Whether scratch lies in it: then it is a disk, of this machine or shared, and no Drive."""
+        return self.scratch.is_relative_to(self.root)
+
     def require_present(self) -> None:
         """OSError if the root is not the folder that it was: writing there would fill a mount point's place."""
         if _read_marker(self.root) != self.storage_id:

@@ -11,6 +11,7 @@ from typing import Literal
 from helpers.config import RunConfig
 from helpers.data.cache_id import cache_id
 from helpers.grid.engines import LOCAL, EngineOptions
+from helpers.grid.live import LiveTable
 from helpers.grid.notebook_job import Job
 from helpers.grid.shard import WHOLE, Shard
 from helpers.grid.text import aligned, duration
@@ -18,7 +19,7 @@ from helpers.locks import exclusive, is_held
 from helpers.outbox import Outbox
 from helpers.runs.config_file import record_config
 from helpers.runs.result_file import read_result, require_same_data
-from helpers.runs.status import run_status
+from helpers.runs.status import RunStatus, run_status
 from helpers.storage import Storage
 
 Report = Callable[[str], None]
@@ -118,7 +119,13 @@ def _execute(
         return []
     config_of = {config.run_id: config for config in configs}
     queue, num_running, outcomes, begin = deque(jobs), 0, [], time.monotonic()
-    engine = options.open(report)
+    live = LiveTable(report=report)
+    engine = options.open(live.say)
+
+    def look() -> list[RunStatus]:
+        ended = {outcome.config.run_id for outcome in outcomes}
+        return [run_status(config, storage) for config in configs if config.run_id not in ended]
+
     try:
         while queue or num_running:
             free = len(queue) if engine.at_once is None else min(len(queue), engine.at_once - num_running)
@@ -128,10 +135,12 @@ def _execute(
             for job, failure in engine.wait(_GLANCE_S):
                 num_running -= 1
                 outcomes.append(_ended(config_of[job.name], storage, failure))
-                report(_progress(outcomes, len(jobs), time.monotonic() - begin))
+                live.say(_progress(outcomes, len(jobs), time.monotonic() - begin))
+            live.show(look)
     except KeyboardInterrupt:
-        report("stopping; checkpoints are kept")
+        live.say("stopping; checkpoints are kept")
     finally:
+        live.erase()
         engine.stop()
     return outcomes
 
@@ -164,10 +173,9 @@ def _newest_step(config: RunConfig, storage: Storage) -> int | None:
 
 
 def _progress(outcomes: list[Outcome], total: int, elapsed_s: float) -> str:
-    last, ended = outcomes[-1], len(outcomes)
-    left = f", about {duration(elapsed_s / ended * (total - ended))} left" if ended < total else ""
+    last = outcomes[-1]
     words = f"XE {last.xe:.4f}" if last.status == "done" else _remark(last)
-    return f"[{ended}/{total}] {last.status} {last.config.run_id}: {words} (after {duration(elapsed_s)}{left})"
+    return f"[{len(outcomes)}/{total}] {last.status} {last.config.run_id}: {words} (after {duration(elapsed_s)})"
 
 
 def _remark(outcome: Outcome) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from helpers.config import RunConfig
+from helpers.grid.live import live_table
 from helpers.grid.text import aligned
 from helpers.runs.status import STATUSES, RunStatus, run_status
 from helpers.settings import field_value
@@ -62,7 +63,8 @@ class GridStatus:
             for values, row in self.rows.items()
         ]
         table = aligned([*self.headers, *(f"seed {seed}" for seed in self.seeds)], cells)
-        return "\n".join([table, "", *self.counts(), *self.failures()])
+        live = live_table(self.runs)
+        return "\n".join([table, "", *self.counts(), *self.failures(), *(["", live] if live else [])])
 
     @property
     def _cells(self) -> list[RunStatus]:

@@ -39,9 +39,11 @@ class RunStatus:
     config: RunConfig
     status: Status
     step: int | None = None
-    """The newest checkpoint; without one, the newest step in metrics.jsonl, which appears with each checkpoint."""
+    """The newest checkpoint; without one, the newest step in metrics.jsonl."""
     share: float | None = None
     """Of the training tokens, as far as metrics.jsonl goes; None where only the papers tell how many there are."""
+    logged: dict[str, Any] | None = None
+    """The newest row of metrics.jsonl of a run that is not done."""
     result: Result | None = None
     """Of a done run."""
     reason: str = ""
@@ -56,6 +58,16 @@ class RunStatus:
     def xe(self) -> float | None:
         """Nats per token at the end of a done run."""
         return self.result.summaries[-1]["xe"] if self.result else None
+
+    @property
+    def tokens(self) -> int | None:
+        """Training tokens consumed, as far as metrics.jsonl goes."""
+        return self.logged and self.logged.get("tokens")
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Measured last; None if it was not."""
+        return self.logged and self.logged.get("tokens_per_s")
 
     @property
     def progress(self) -> str:
@@ -102,13 +114,13 @@ def _progress(config: RunConfig, storage: Storage) -> dict[str, Any]:
         return {"step": checkpoints[0]} if checkpoints else {}
     total = training_tokens(config)
     share = rows[-1]["tokens"] / total if total and "tokens" in rows[-1] else None
-    return {"step": checkpoints[0] if checkpoints else rows[-1]["step"], "share": share}
+    return {"step": checkpoints[0] if checkpoints else rows[-1]["step"], "share": share, "logged": rows[-1]}
 
 
 def _is_running(config: RunConfig, storage: Storage) -> bool:
     if is_held(storage.lock(config.run_id)):
         return True
-    if storage.scratch.is_relative_to(storage.root):  # then the locks are where all who share the storage see them
+    if storage.is_near:  # then the locks are where all who share the storage see them
         return False
     quiet_s = 60 * _PERIODS * config.execution.checkpoint_every_minutes
     return time.time() - _written_s(config, storage) < quiet_s

@@ -45,6 +45,8 @@ from helpers.training.trackers import Trackers
 
 JUDGE_EVERY_STEPS = 50
 """How many steps a mean loss is of that is judged: whether a run diverges hangs on nothing that is not hashed."""
+_TELL_EVERY_S = 10.0
+"""How often metrics.jsonl is published at least, where that is not Drive, which loses files that change often."""
 _LOSS_MEAN_DECAY = 0.9  # of the running mean of those
 
 
@@ -168,7 +170,7 @@ def _train_steps(run: Run, recipe: Recipe, state: TrainState, records: Records) 
         path = run.storage.snapshot(run.config.run_id, state.step)
         run.outbox.report(f"metrics and {path} are written again from the last checkpoint")
         _save(run, state, records, is_snapshot=True)
-    began = saved_at = time.perf_counter()
+    began = saved_at = told_at = time.perf_counter()
     while not _is_over(run, state):
         if state.step in to_measure:
             _measure(run, recipe, state, records)
@@ -186,7 +188,10 @@ def _train_steps(run: Run, recipe: Recipe, state: TrainState, records: Records) 
         is_time_up = execution.max_minutes is not None and now - began >= 60 * execution.max_minutes
         if is_snapshot or is_time_up or now - saved_at >= 60 * execution.checkpoint_every_minutes:
             _save(run, state, records, is_snapshot)
-            saved_at = time.perf_counter()
+            saved_at = told_at = time.perf_counter()
+        elif run.storage.is_near and now - told_at >= _TELL_EVERY_S:
+            records.metrics.publish()
+            told_at = time.perf_counter()
         if is_time_up and not _is_over(run, state):
             raise TimeIsUp(
                 f"{run.config.run_id} stopped at step {state.step:,} of {run.num_steps:,}, after execution.max_minutes "
