@@ -110,7 +110,7 @@ class Life:
         """A process of the grid of that kind, if there is one now."""
         if kind == "driver":
             return self.driver
-        word = "ipykernel_launcher" if kind == "kernel" else "helpers.grid.child"
+        word = "helpers.grid.kernel" if kind == "kernel" else "helpers.grid.child"
         found = next((process for process in self.processes() if word in _command(process)), None)
         for _ in range({"worker": 1, "controller": 2}.get(kind, 0)):
             found = found and found.parent()

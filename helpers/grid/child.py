@@ -5,8 +5,8 @@ because kernels that start at once race for TCP ports. The kernel is this interp
 are. The job names notebook, parameters, output, and a failure file that receives one line when a cell fails. The
 sockets' folder is the parent's, who removes it also after a kill.
 
-It ends when its parent ends, by whatever means, and its kernel then ends within two seconds: a kernel asks for its
-parent each second. An engine that tries a run again at once meets the earlier process on its way out, and waits for it.
+It ends when its parent ends, by whatever means, and its kernel with it. An engine that tries a run again at once meets
+the earlier process on its way out, and waits for it.
 """
 
 import json
@@ -51,7 +51,7 @@ def own_kernel(folder: Path) -> None:
     """Write a kernelspec of this interpreter into `folder`, where Jupyter looks before all other places."""
     spec = folder / "kernels" / KERNEL / "kernel.json"
     spec.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    command = [sys.executable, "-m", "helpers.grid.kernel", str(os.getpid()), "-f", "{connection_file}"]
     content = {"argv": command, "display_name": "Python 3", "language": "python"}
     spec.write_text(json.dumps(content), encoding="utf-8")
     others = [os.environ["JUPYTER_PATH"]] if os.environ.get("JUPYTER_PATH") else []

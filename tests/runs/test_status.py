@@ -198,9 +198,13 @@ def test_the_table_shows_every_status_and_why_a_run_failed(storage):
     assert [line.split(maxsplit=1) for line in lines[1:6]] == [
         ["1", "done 3.0000"], ["2", "begun 30 %"], ["4", "failed"], ["8", "running"], ["11", "missing"]
     ]  # fmt: skip
-    assert lines[7:] == [
+    assert [" ".join(line.split()) for line in lines[7:]] == [
         "grid: 1 done, 1 running, 1 failed, 1 begun, 1 missing (of 5)",
         f"failed {runs[2].run_id}: ValueError: bad",
+        "",
+        "running step loss tokens/s time left",
+        f"{runs[3].run_id} begins",
+        "time left for all, 1 at a time: not known before a run has logged",
     ]
 
 
