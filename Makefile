@@ -10,6 +10,7 @@ WORKERS ?= $(shell getconf _NPROCESSORS_ONLN)
 BIN   := .venv/bin
 READY := .venv/.ready
 LAB   := .venv/.lab
+ENGINES := .venv/.engines
 COLAB := .venv-colab/.ready
 
 .PHONY: demo test test-slow test-browser screenshot lint format ci clean
@@ -22,7 +23,7 @@ test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not browser"
 
 # pytest ends with 5 when nothing is marked so.
-test-slow: $(READY)
+test-slow: $(ENGINES)
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "slow and not browser" || test $$? -eq 5
 
 test-browser: $(LAB) $(COLAB)
@@ -51,6 +52,11 @@ $(READY): requirements.txt constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt --constraint constraints.txt \
 		hypothesis nbstripout pytest pytest-xdist ruff
+	touch $@
+
+# Ray and submitit, which only --engine ray and --engine slurm need
+$(ENGINES): $(READY)
+	$(BIN)/python -m pip install --quiet ray submitit --constraint constraints.txt
 	touch $@
 
 $(LAB): tests/browser/lab.txt $(READY)

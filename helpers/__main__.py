@@ -83,7 +83,7 @@ RunOptions = tyro.conf.OmitArgPrefixes[SelectedRuns]
 GridOptions = tyro.conf.OmitArgPrefixes[SelectedGrid]
 
 
-def plan(options: GridOptions, measure: bool = True, seed_deviation: float | None = None) -> int:
+def plan(options: GridOptions, measure: bool = True, seed_deviation: float | None = None, cluster: str = "") -> int:
     """List the runs: tokens, parameters, FLOPs, time, storage, what is done, and what an effect the grid detects.
 
     Downloads nothing.
@@ -93,15 +93,15 @@ def plan(options: GridOptions, measure: bool = True, seed_deviation: float | Non
         measure: Time a few real training steps on this device, to estimate how long the runs take, and read what the
             storage has measured of the spread between seeds. Takes seconds, and the token cache.
         seed_deviation: Standard deviation of XE between seeds, in nats per token, for the smallest slope that the grid
-            detects. None: measured where the storage has enough runs of the same condition, else 0.01. For a study that
-            calculates power before runs.
+            detects. None: measured where the storage has enough runs of the same condition, else 0.01.
+        cluster: Also how long the runs to do take on N cards, such as 8xA100, or 8xthis of the device at hand.
     """
     from helpers.grid.shard import Shard
     from helpers.studies.run_preset import measured_speed, plan_preset
 
     part, preset, storage = Shard.parse(options.shard), options.find_preset(), options.open_storage(to_read=True)
     speed = measured_speed if measure else None
-    print(plan_preset(preset, storage, part, measure=speed, seed_deviation=seed_deviation))
+    print(plan_preset(preset, storage, part, measure=speed, seed_deviation=seed_deviation, cluster=cluster))
     return 0
 
 

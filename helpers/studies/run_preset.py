@@ -1,12 +1,14 @@
 """A preset's runs from plan to report, as the command line and the notebook both start them."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from helpers.config import RunConfig
 from helpers.data.cache_id import cache_id
 from helpers.data.components import component_pools
 from helpers.data.fetch_arxiv import ensure_cache
 from helpers.data.token_cache import TokenCache, open_cache
+from helpers.grid.cluster import on_cluster, parse_cluster
 from helpers.grid.engines import LOCAL, EngineOptions
 from helpers.grid.plan import Measure, Plan, plan_grid
 from helpers.grid.runner import GridReport, run_grid
@@ -36,21 +38,25 @@ def component_sizes(config: RunConfig, cache: TokenCache | None) -> Components |
 
 def plan_preset(
     preset: Preset, storage: Storage, shard: Shard = WHOLE, *,
-    measure: Measure | None = None, seed_deviation: float | None = None, workers: int = 1,
+    measure: Measure | None = None, seed_deviation: float | None = None, workers: int = 1, cluster: str = "",
 ) -> Plan:  # fmt: skip
-    """The plan of a preset's shard, with what its study says of the whole grid. `measure` times steps on this device.
+    """The plan of a preset's shard, with what its study says of the whole grid. `measure` times steps on this device;
+    `cluster` names cards, such as 8xA100, on which it is told how long the runs take.
 
     ValueError if the runs cannot be compared, or one of them cannot be trained or evaluated.
     """
+    if cluster:
+        parse_cluster(cluster)
     study = find_study(preset.config.study)
     place = () if storage.exists else (f"storage: {storage.root} is not there yet, so every run is new",)
     said = study.plan_note(
         known_runs(preset, storage), storage, measure=measure is not None, seed_deviation=seed_deviation
     )
-    return plan_grid(
+    plan = plan_grid(
         known_runs(preset, storage, shard), storage, axes=tuple(preset.axes), role_of=study.role_of,
         measure=measure, notes=(*place, said, preset.note), workers=workers,
     )  # fmt: skip
+    return replace(plan, notes=(on_cluster(plan, cluster), *plan.notes)) if cluster else plan
 
 
 def status_of(preset: Preset, storage: Storage, shard: Shard = WHOLE) -> GridStatus:
