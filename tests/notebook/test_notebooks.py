@@ -1,6 +1,9 @@
 """The notebooks as they are committed."""
 
 import ast
+import io
+import json
+import os
 import re
 import subprocess
 import sys
@@ -124,16 +127,20 @@ def set_up(notebook, monkeypatch, tmp_path):
     commands = []
 
     def run(command, check):
-        assert check
         commands.append([str(word) for word in command])
-        if "clone" in command:
+        is_clone = "clone" in command
+        if is_clone and "away" not in command[-2]:
             command[-1].mkdir()
+        ended = subprocess.CompletedProcess(command, 128 if is_clone and "away" in command[-2] else 0)
+        assert check == (not is_clone and Path(command[-1]).parent.is_dir())
+        return ended
 
     def execute() -> list[list[str]]:
         exec(source.replace('"/content"', repr(str(tmp_path))), {})
         return commands
 
     monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(os, "popen", lambda command: io.StringIO())  # nothing answers
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.chdir(tmp_path)
     return execute
@@ -168,6 +175,35 @@ def test_on_colab_it_clones_the_repository_once_and_installs_what_is_missing(set
     assert install[1:] == ["-m", "pip", "install", "-q", "-r", f"{clone[-1]}/requirements.txt"]
     monkeypatch.chdir(tmp_path)
     assert set_up()[2:] == [install]  # the checkout is there
+
+
+def sessions(owner_name: str, revision: str) -> io.StringIO:
+    """What Colab's runtime lists for a notebook that was opened from GitHub, as users of it have found."""
+    path = f"fileId=https://github.com/{owner_name}/blob/{revision}/analysis.ipynb".replace(":", "%3A")
+    return io.StringIO(json.dumps([{"id": "1", "name": "", "path": path.replace("/", "%2F")}]))
+
+
+@pytest.mark.parametrize("owner_name, revision", [("some-one/a.fork", "dev"), (REPOSITORY, "main")])
+def test_on_colab_it_clones_what_the_notebook_was_opened_from(set_up, monkeypatch, tmp_path, owner_name, revision):
+    monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
+    asked = []
+    monkeypatch.setattr(os, "popen", lambda command: asked.append(command) or sessions(owner_name, revision))
+    clone, _ = set_up()
+    assert clone[-3:] == [revision, f"https://github.com/{owner_name}", str(tmp_path / owner_name.split("/")[1])]
+    assert Path.cwd() == tmp_path / owner_name.split("/")[1]
+    assert len(asked) == 1 and "curl -sm5 " in asked[0]  # five seconds at most
+
+
+def test_on_colab_a_repository_that_cannot_be_cloned_ends_with_what_to_set(set_up, monkeypatch):
+    monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
+    monkeypatch.setattr(os, "popen", lambda command: sessions("any/away", "main"))
+    with pytest.raises(FileNotFoundError, match=f"set ADDRESS, now https://github.com/{REPOSITORY}, or open this note"):
+        set_up()
+
+
+def test_every_notebook_is_set_up_alike():
+    cells = [cell for path in NOTEBOOKS for cell in nbformat.read(path, as_version=4).cells if cell.id in SETUP]
+    assert len(cells) == len(NOTEBOOKS) and len({cell.source for cell in cells}) == 1
 
 
 def test_what_colab_has_satisfies_the_requirements():
