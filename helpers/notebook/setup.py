@@ -1,5 +1,6 @@
-"""Where a notebook runs, and where its results go: Drive on Colab, a folder elsewhere."""
+"""Where a notebook runs, and where its results go: Drive on Colab, the output folder on Kaggle, a folder elsewhere."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,19 +10,23 @@ from helpers.storage import Storage
 CONTENT = Path("/content")
 """Colab's local disk, which ends with the session."""
 DRIVE_FOLDER = "MyDrive/ergodic-scaling"
+KAGGLE = Path("/kaggle/working")
+"""What Kaggle keeps of a session, up to 20 GB, with a saved version."""
 
 
 def open_storage(
     path: str, *, interactive: bool, must_exist: bool = False, report: Callable[[str], None] = print
 ) -> Storage:
-    """The storage at `path`; empty: a Drive folder on Colab when interactive, else the local folder `outputs`.
+    """The storage at `path`; empty: a Drive folder on Colab when interactive, the output folder on Kaggle, else the
+    local folder `outputs`.
 
     A Drive that cannot be mounted or written to is reported, with what is used instead. ValueError for a `path` that
     cannot be written to, that lies on a Drive that is not mounted, or, if it must exist, that nothing was trained into.
     """
     quiet_libraries()
     if not on_colab():
-        return Storage.existing(path or "outputs") if must_exist else Storage.at(path or "outputs")
+        root = path or (KAGGLE / "outputs" if on_kaggle() else "outputs")
+        return Storage.existing(root) if must_exist else Storage.at(root)
     scratch = CONTENT / "scratch"
     if path:
         _require_mounted(Path(path), interactive)
@@ -39,6 +44,8 @@ def open_storage(
 
 def survives(root: Path) -> str:
     """Whether what is in `root` outlives the session, in words."""
+    if on_kaggle() and KAGGLE in root.parents:
+        return "Kaggle keeps them when a version is saved: Save Version, or persistence of files in the settings"
     if not on_colab():
         return "on this machine's disk, which stays"
     if _drive() in root.parents:
@@ -52,6 +59,10 @@ def on_colab() -> bool:
     except ImportError:
         return False
     return True
+
+
+def on_kaggle() -> bool:
+    return "KAGGLE_KERNEL_RUN_TYPE" in os.environ
 
 
 def _drive() -> Path:

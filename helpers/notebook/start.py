@@ -2,7 +2,7 @@
 
 from helpers.config import RunConfig
 from helpers.grid.text import size
-from helpers.notebook.setup import survives
+from helpers.notebook.setup import on_kaggle, survives
 from helpers.runs.status import run_status
 from helpers.storage import Storage
 from helpers.studies.preset import ComponentsUnknown, Preset
@@ -34,7 +34,8 @@ def _device_lines(config: RunConfig) -> list[str]:
     device = choose_device(config.execution)
     precision, _ = choose_precision(config.train, device)
     if device.type == "cpu":
-        words = "enough for a preset that says so, such as demo; a GPU on Colab: Runtime, Change runtime type, T4"
+        gpu = "Kaggle: Settings, Accelerator, GPU T4 x2" if on_kaggle() else "Colab: Runtime, Change runtime type, T4"
+        words = f"enough for a preset that says so, such as demo; a GPU on {gpu}"
         return [
             f"device: CPU, {torch.get_num_threads()} threads, {words}",
             f"precision: {precision}, because a CPU gains nothing from fp16",

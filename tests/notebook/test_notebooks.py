@@ -136,7 +136,7 @@ def set_up(notebook, monkeypatch, tmp_path):
         return ended
 
     def execute() -> list[list[str]]:
-        exec(source.replace('"/content"', repr(str(tmp_path))), {})
+        exec(source, {})
         return commands
 
     monkeypatch.setattr(subprocess, "run", run)
@@ -192,6 +192,13 @@ def test_on_colab_it_clones_what_the_notebook_was_opened_from(set_up, monkeypatc
     assert clone[-3:] == [revision, f"https://github.com/{owner_name}", str(tmp_path / owner_name.split("/")[1])]
     assert Path.cwd() == tmp_path / owner_name.split("/")[1]
     assert len(asked) == 1 and "curl -sm5 " in asked[0]  # five seconds at most
+
+
+def test_on_kaggle_it_clones_too(set_up, monkeypatch, tmp_path):
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")
+    clone, install = set_up()
+    assert clone[-2:] == [f"https://github.com/{REPOSITORY}", str(tmp_path / REPOSITORY.split("/")[1])]
+    assert install[-1] == f"{clone[-1]}/requirements.txt"
 
 
 def test_on_colab_a_repository_that_cannot_be_cloned_ends_with_what_to_set(set_up, monkeypatch):

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers.config import ExecutionConfig
+from helpers.device import choose_device
+from helpers.notebook import setup
 from helpers.notebook.setup import open_storage
 from helpers.notebook.start import has_front_end, start_report
 from helpers.studies import find_preset
@@ -71,9 +74,45 @@ def test_with_a_gpu_it_names_it_and_says_why_the_precision(preset, storage, monk
     card = types.SimpleNamespace(name="A card", total_memory=15 * 2**30, major=capability[0], minor=capability[1])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_80", "compute_90"])
     device, precision = start_report(preset, storage).splitlines()[:2]
     assert device == "device: A card, 15.0 GiB"
     assert precision.startswith("precision: fp16, as train.precision says") and words in precision
+
+
+@pytest.mark.parametrize(
+    "capability, built, fits",
+    [
+        ((6, 0), ["sm_70", "sm_75", "sm_80", "compute_90"], False),  # Kaggle's P100 on wheels of CUDA 12.8 and later
+        ((6, 0), ["sm_50", "sm_60", "sm_70"], True),
+        ((8, 9), ["sm_75", "sm_80", "sm_90a"], True),
+        ((12, 0), ["sm_80", "compute_90"], True),
+        ((12, 0), ["sm_80", "sm_90"], False),
+        ((9, 4), ["gfx942"], True),  # AMD names its cards otherwise: nothing is known, and nothing refused
+    ],
+)
+def test_a_card_that_torch_was_not_built_for_is_said_in_words(monkeypatch, capability, built, fits):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: built)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "Tesla P100-PCIE-16GB")
+    if fits:
+        assert choose_device(ExecutionConfig()).type == "cuda"
+    else:
+        with pytest.raises(ValueError, match=r"no kernels for Tesla P100.* such as a T4, or execution\.device"):
+            choose_device(ExecutionConfig())
+    assert choose_device(ExecutionConfig(device="cpu")).type == "cpu"
+
+
+def test_kaggle_keeps_results_in_its_output_folder_and_says_how(monkeypatch, preset, tmp_path):
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")
+    monkeypatch.setattr(setup, "KAGGLE", tmp_path / "working")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    storage = open_storage("", interactive=True)
+    assert storage.root == tmp_path / "working/outputs"
+    report = start_report(preset, storage)
+    assert "Save Version" in report and "Settings, Accelerator, GPU T4 x2" in report
 
 
 def test_before_the_papers_are_there_it_does_not_guess_what_is_done(storage, tmp_path):
