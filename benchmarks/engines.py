@@ -80,9 +80,7 @@ def workers(rounds: int) -> None:
                 subprocess.run([sys.executable, "-m", "helpers", "grid", *words], cwd=ROOT, check=True)
                 measured.append(time.perf_counter() - began)
     one, two = (median(measured) for measured in seconds.values())
-    print(
-        f"one worker, two threads: {one:.0f} s; two workers, one thread each: {two:.0f} s; {one / two:.2f} times as fast"
-    )
+    print(f"one worker of two threads {one:.0f} s, two workers of one {two:.0f} s: {one / two:.2f} times as fast")
 
 
 def main() -> None:
