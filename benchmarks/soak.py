@@ -207,8 +207,8 @@ def drive(engine: str, place: str, runs: int) -> int:
 
 def soak(options: argparse.Namespace, place: Path) -> Counter[str]:
     rng, killed, grid = random.Random(options.seed), Counter[str](), Grid(runs=options.runs)
-    whole = str(place / "undisturbed")
-    if Life.begin(grid, "local", whole, place / "undisturbed.log").driver.wait():
+    whole = options.undisturbed or str(place / "undisturbed")
+    if not options.undisturbed and Life.begin(grid, "local", whole, place / "undisturbed.log").driver.wait():
         raise Fault(f"the undisturbed grid failed; its words are in {place / 'undisturbed.log'}")
     reference = grid.ending(Storage.at(whole))
     turns = [(engine, [victim]) for engine in options.engines for victim in VICTIMS[engine]]
@@ -232,6 +232,7 @@ def main() -> int:
     parser.add_argument("--victims", nargs="+", help="killed one after another in each round; default: one, in turn")
     parser.add_argument("--runs", type=int, default=2, choices=range(1, 11), metavar="1..10")
     parser.add_argument("--storage", default="", help="where the rounds' storages lie; default: a temporary folder")
+    parser.add_argument("--undisturbed", default="", help="the undisturbed grid of an earlier soak, to go on with")
     parser.add_argument("--drive", nargs=3, metavar=("ENGINE", "PLACE", "RUNS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.drive:

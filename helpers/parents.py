@@ -8,11 +8,13 @@ import sys
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def die_with_parent(parent: int, sent: signal.Signals) -> None:
-    """Have the system send this process `sent` when its parent ends; call it first. `parent` is the pid of the process
-    that started it, and the end is at once if that has gone before. Where there is no such call (macOS) nothing is
-    sent."""
+def die_with_parent(parent: int) -> None:
+    """Have the system kill this process when its parent ends; call it first. `parent` is the pid of the process that
+    started it, and the end is at once if that has gone before. Where there is no such call (macOS) nothing else is done.
+
+    By SIGKILL: what unwinds takes its time, and a busy machine can make that long. Nothing here rests on an orderly end.
+    """
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(sent), 0, 0, 0)
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)

@@ -30,7 +30,7 @@ _PATIENCE_S = 30.0
 def main(job_file: str, parent: int) -> int:
     """Execute the job; the exit code says whether every cell ended, the failure file why one did not."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # unwinds papermill, which then ends the kernel
-    die_with_parent(parent, signal.SIGTERM)
+    die_with_parent(parent)
     job = json.loads(Path(job_file).read_text(encoding="utf-8"))
     try:
         wait_until_free(Path(job["lock"]), _PATIENCE_S)

@@ -3,13 +3,12 @@
 ipykernel asks for its parent once a second too, but only from when it has loaded everything.
 """
 
-import signal
 import sys
 
 from helpers.parents import die_with_parent
 
 if __name__ == "__main__":
-    die_with_parent(int(sys.argv.pop(1)), signal.SIGKILL)
+    die_with_parent(int(sys.argv.pop(1)))
 
     from ipykernel import kernelapp
 

@@ -92,11 +92,13 @@ class Child:
 
 def execute(job: Job, environment: Mapping[str, str], is_wanted: Callable[[], bool] = lambda: True) -> str | None:
     """Run `job` to its end; the reason in one line if its notebook failed. Nothing that the caller could not pickle is
-    raised but an interrupt, which ends the child, as it ends once it `is_wanted` no more."""
+    raised but an interrupt, which ends the child; one that `is_wanted` no more is killed."""
     try:
         child = Child.start(job, environment)
         try:
-            while child.process.poll() is None and is_wanted():
+            while child.process.poll() is None:
+                if not is_wanted():
+                    child.process.kill()
                 time.sleep(_GLANCE_S)
         finally:
             end([child])

@@ -7,7 +7,6 @@ does that Slurm was given; without Slurm they end with it, for nothing else woul
 
 import os
 import shutil
-import signal
 import time
 from collections.abc import Sequence
 
@@ -93,7 +92,7 @@ class NotebookJob(submitit.helpers.Checkpointable):
 
     def __call__(self, job: Job, threads: int, driver: int | None) -> str | None:
         controller = psutil.Process().parent()
-        die_with_parent(controller.pid, signal.SIGKILL)  # submitit lets a job go on whose controller is gone
+        die_with_parent(controller.pid)  # submitit lets a job go on whose controller is gone
 
         def is_wanted() -> bool:
             return driver is None or controller.ppid() == driver
