@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import nbclient.exceptions
@@ -61,6 +62,7 @@ def own_kernel(folder: Path) -> None:
 def execute(notebook: str, output: str, parameters: dict, sockets: str) -> None:
     """Run a notebook with its kernel over IPC, the sockets in the folder `sockets`."""
     own_kernel(Path(sockets))
+    tempfile.tempdir = sockets  # the connection file too is removed with the folder, also after a kill
     ipc = {"transport": "ipc", "ip": f"{sockets}/kernel"}
     papermill.execute_notebook(
         notebook,
