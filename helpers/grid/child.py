@@ -16,10 +16,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import nbclient.exceptions
-import papermill
-from traitlets.config import Config
-
 from helpers.locks import wait_until_free
 from helpers.parents import die_with_parent
 from helpers.repository import ROOT
@@ -31,7 +27,10 @@ _PATIENCE_S = 30.0
 def main(job_file: str, parent: int) -> int:
     """Execute the job; the exit code says whether every cell ended, the failure file why one did not."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # unwinds papermill, which then ends the kernel
-    die_with_parent(parent)
+    die_with_parent(parent)  # before what takes seconds to load, and a busy machine far longer
+    import nbclient.exceptions
+    import papermill
+
     job = json.loads(Path(job_file).read_text(encoding="utf-8"))
     try:
         wait_until_free(Path(job["lock"]), _PATIENCE_S)
@@ -61,6 +60,9 @@ def own_kernel(folder: Path) -> None:
 
 def execute(notebook: str, output: str, parameters: dict, sockets: str) -> None:
     """Run a notebook with its kernel over IPC, the sockets in the folder `sockets`."""
+    import papermill
+    from traitlets.config import Config
+
     own_kernel(Path(sockets))
     tempfile.tempdir = sockets  # the connection file too is removed with the folder, also after a kill
     ipc = {"transport": "ipc", "ip": f"{sockets}/kernel"}

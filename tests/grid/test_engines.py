@@ -204,6 +204,29 @@ finish()
         engine.stop()
 
 
+def test_a_driver_that_is_started_again_waits_for_the_jobs_that_slurm_still_has(tmp_path, storage, monkeypatch):
+    """With a stand-in of the cluster: what sacct says, and an executor that notes what is submitted."""
+    installed("slurm")
+    import submitit
+
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    told: list[str] = []
+    engine = EngineOptions(engine="slurm").open(told.append)
+    notebook = stand_in_notebook(tmp_path)
+    jobs = [job_of(notebook, storage, name) for name in ("runs-on", "is-gone", "is-new")]
+    (storage.scratch / "slurm").mkdir()
+    for number, job in enumerate(jobs[:2]):
+        (storage.scratch / "slurm" / f"{job.name}.job").write_text(f"77_{number}")
+    states = {"77_0": "RUNNING", "77_1": "CANCELLED"}
+    monkeypatch.setattr(submitit.SlurmJob, "state", property(lambda job: states[job.job_id]))
+    submitted: list[str] = []
+    monkeypatch.setattr(engine, "_submit", lambda jobs: submitted.extend(job.name for job in jobs))
+    engine.start(jobs)
+    assert submitted == ["is-gone", "is-new"]
+    assert [job.name for job in engine._submitted.values()] == ["runs-on"]
+    assert told == ["1 jobs of an earlier call are still in Slurm: they are waited for"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["local", "ray", "slurm"])
 def test_a_grid_whose_processes_are_killed_ends_with_the_same_bits_and_leaves_none(engine):

@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import psutil
 import submitit
@@ -21,6 +22,7 @@ _GLANCE_S = 0.5
 _MOST_SUBMISSIONS = 5  # of one job that ends without an answer
 _MOST_TIME_OUTS = 1000  # a run of weeks is requeued many times
 _STOP_GRACE_S = 20.0
+_ALIVE = ("PENDING", "CONFIGURING", "RUNNING", "REQUEUED", "SUSPENDED", "COMPLETING", "PREEMPTED")
 _MINUTES = 240
 """After which a run is requeued where nothing else was said."""
 
@@ -46,6 +48,17 @@ class SlurmEngine:
         self._times: dict[str, int] = {}
 
     def start(self, jobs: Sequence[Job]) -> None:
+        """Submit one array, without the runs whose jobs an earlier driver has left in Slurm: those are waited for."""
+        earlier = {} if self._is_local else {_earlier(job): job for job in jobs}
+        earlier.pop(None, None)
+        self._submitted |= earlier
+        jobs = [job for job in jobs if job not in earlier.values()]
+        if earlier:
+            self._report(f"{len(earlier)} jobs of an earlier call are still in Slurm: they are waited for")
+        if jobs:
+            self._submit(jobs)
+
+    def _submit(self, jobs: Sequence[Job]) -> None:
         executor = self._executor(jobs[0])
         driver = os.getpid() if self._is_local else None
         with executor.batch():
@@ -53,6 +66,7 @@ class SlurmEngine:
         for handle, job in zip(submitted, jobs, strict=True):
             self._submitted[handle] = job
             self._times[job.name] = self._times.get(job.name, 0) + 1
+            _id_file(job).write_text(handle.job_id, encoding="utf-8")
         self._report(f"submitted {len(jobs)} jobs: {', '.join(handle.job_id for handle in submitted)}")
 
     def wait(self, timeout_s: float) -> list[Ended]:
@@ -63,9 +77,9 @@ class SlurmEngine:
                 job = self._submitted.pop(handle)
                 if handle.paths.result_pickle.exists() or job.storage.result(job.name).exists():
                     ended.append((job, _answer(handle)))
-                elif self._times[job.name] < _MOST_SUBMISSIONS:
+                elif self._times.get(job.name, 0) < _MOST_SUBMISSIONS:
                     self._report(f"job {handle.job_id} of {job.name} ended without an answer ({handle.state})")
-                    self.start([job])
+                    self._submit([job])
                 else:
                     ended.append((job, f"its job ended {_MOST_SUBMISSIONS} times without an answer"))
         return ended
@@ -79,7 +93,7 @@ class SlurmEngine:
 
     def _executor(self, job: Job) -> submitit.AutoExecutor:
         limit = {f"{self._cluster}_max_num_timeout": _MOST_TIME_OUTS}
-        executor = submitit.AutoExecutor(job.storage.scratch / "slurm", cluster=self._cluster, **limit)
+        executor = submitit.AutoExecutor(_folder(job), cluster=self._cluster, **limit)
         try:
             executor.update_parameters(**self._parameters)
         except (NameError, AssertionError, ValueError) as error:
@@ -101,6 +115,22 @@ class NotebookJob(submitit.helpers.Checkpointable):
 
     def checkpoint(self, *arguments: object) -> submitit.helpers.DelayedSubmission:
         return submitit.helpers.DelayedSubmission(self, *arguments)
+
+
+def _folder(job: Job) -> Path:
+    return job.storage.scratch / "slurm"
+
+
+def _id_file(job: Job) -> Path:
+    return _folder(job) / f"{job.name}.job"
+
+
+def _earlier(job: Job) -> submitit.Job | None:
+    """The job that was submitted last for a run, if Slurm still has it."""
+    if not _id_file(job).exists():
+        return None
+    handle = submitit.SlurmJob(_folder(job), _id_file(job).read_text(encoding="utf-8"))
+    return handle if handle.state in _ALIVE else None
 
 
 def _answer(handle: submitit.Job) -> str | None:
