@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -40,8 +39,8 @@ class Selected:
     a .txt file of stories. Empty: the preset's."""
     tokenizer: str = ""
     """A Hub name, a path to a tokenizer.json, or `train:N` (BPE of N tokens). Empty: the preset's."""
-    storage: Path = Path("outputs")
-    """The root folder of all outputs."""
+    storage: str = "outputs"
+    """The root folder of all outputs, or the URL of an object store, such as s3://BUCKET/FOLDER."""
     overrides: Annotated[Repeatable, tyro.conf.arg(name="set", metavar="A.B=VALUE")] = ()
     """Set any field of the config, such as train.steps=500; may be given several times. An axis of the grid that is
     set has this value alone."""
@@ -137,7 +136,7 @@ def _chosen_run(options: SelectedRuns, run: str) -> RunConfig:
     from helpers.studies.run_preset import known_runs
 
     storage = options.open_storage(to_read=True)
-    if run and config_path(storage, run).exists():
+    if run and storage.has(config_path(storage, run)):
         config = apply_overrides(read_config(storage, run), options.overrides)
         if config.run_id != run:
             raise ValueError(f"--set changes what run {run} is; leave it out, or choose the run by --preset and --only")
@@ -146,7 +145,7 @@ def _chosen_run(options: SelectedRuns, run: str) -> RunConfig:
     if run:
         found = [config for config in known_runs(preset, storage) if config.run_id == run]
         if not found:
-            raise ValueError(f"run = {run!r} is neither planned in {storage.root} nor a run of preset {options.preset}")
+            raise ValueError(f"run = {run!r} is neither planned in {storage.address} nor a run of preset {options.preset}")
         return found[0]
     grid = preset.grid
     if len(grid) != 1:
@@ -156,13 +155,13 @@ def _chosen_run(options: SelectedRuns, run: str) -> RunConfig:
     return grid[0]
 
 
-def evaluate(run: str, step: int | None = None, storage: Path = Path("outputs")) -> int:
+def evaluate(run: str, step: int | None = None, storage: str = "outputs") -> int:
     """Evaluate a run again, or one of its snapshots.
 
     Args:
         run: The run_id, as `plan` and the results name it.
         step: A retained snapshot. None: the end of the run.
-        storage: The root folder of all outputs.
+        storage: The root folder of all outputs, or the URL of an object store.
     """
     from helpers.runs.config_file import read_config
     from helpers.training.evaluate_again import evaluate_again
@@ -189,7 +188,7 @@ def grid(options: GridOptions, engine: tyro.conf.OmitArgPrefixes[EngineOptions] 
     print(f"\n{report}")
     if report.of("done"):
         made = find_study(options.study).analyse(storage)
-        print(f"figures, tables and report: {storage.root} ({len(made)} files)")
+        print(f"figures, tables and report: {storage.address} ({len(made)} files)")
     return 0 if report.complete else 1
 
 
@@ -211,18 +210,18 @@ def status(options: GridOptions, loop: bool = False, interval: float = 180.0) ->
         found = status_of(preset, storage, part)
         told = (str(found), find_study(preset.config.study).progress(found.runs, storage))
         print("\n".join(filter(None, told)))
-        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')}, {storage.root}\n", flush=True)
+        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')}, {storage.address}\n", flush=True)
         if found.is_complete or not loop:
             return 0
         time.sleep(interval)
 
 
-def analyse(study: str = "ergodic", storage: Path = Path("outputs")) -> int:
+def analyse(study: str = "ergodic", storage: str = "outputs") -> int:
     """Tables, figures and report of a study from the results in a storage; lists the files made.
 
     Args:
         study: The experiment.
-        storage: The root folder of all outputs.
+        storage: The root folder of all outputs, or the URL of an object store.
     """
     print("\n".join(map(str, find_study(study).analyse(Storage.existing(storage)))))
     return 0
@@ -237,13 +236,13 @@ def fit(options: tyro.conf.OmitArgPrefixes[FitOptions]) -> int:
     return 0
 
 
-def verify(storage: Path = Path("outputs")) -> int:
+def verify(storage: str = "outputs") -> int:
     """Hash every cache, checkpoint, snapshot, result and prediction again, and say what is damaged and what mends it.
 
     Changes nothing. Exits with 1 if anything is damaged.
 
     Args:
-        storage: The root folder of all outputs.
+        storage: The root folder of all outputs, or the URL of an object store.
     """
     from helpers.runs.verify import verify_storage
 

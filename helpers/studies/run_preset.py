@@ -7,7 +7,7 @@ from helpers.config import RunConfig
 from helpers.data.cache_id import cache_id
 from helpers.data.components import component_pools
 from helpers.data.fetch_arxiv import ensure_cache
-from helpers.data.token_cache import TokenCache, open_cache
+from helpers.data.token_cache import TokenCache, described_cache
 from helpers.grid.cluster import on_cluster, parse_cluster
 from helpers.grid.engines import LOCAL, EngineOptions
 from helpers.grid.plan import Measure, Plan, plan_grid
@@ -24,7 +24,7 @@ from helpers.studies.preset import Components, ComponentsUnknown, Preset
 
 def known_runs(preset: Preset, storage: Storage, shard: Shard = WHOLE) -> list[RunConfig]:
     """The runs of a preset's shard, without a download; ComponentsUnknown if it takes the cache to tell them."""
-    cache = open_cache(storage, cache_id(preset.config.data))
+    cache = described_cache(storage, cache_id(preset.config.data))
     return shard.of(preset.runs(component_sizes(preset.config, cache)))
 
 
@@ -48,7 +48,7 @@ def plan_preset(
     if cluster:
         parse_cluster(cluster)
     study = find_study(preset.config.study)
-    place = () if storage.exists else (f"storage: {storage.root} is not there yet, so every run is new",)
+    place = () if storage.exists else (f"storage: {storage.address} is not there yet, so every run is new",)
     said = study.plan_note(
         known_runs(preset, storage), storage, measure=measure is not None, seed_deviation=seed_deviation
     )
@@ -75,6 +75,8 @@ def run_preset(
     cannot be trained, evaluated or compared, and if the disk has too little space.
     """
     engine.require_possible()
+    if storage.store:
+        storage.store.require_shared("the notebooks of a grid")
     part, study = Shard.parse(shard), find_study(preset.config.study)
     configs = _prepare(preset, storage, part, engine, report)
 

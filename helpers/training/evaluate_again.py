@@ -28,7 +28,7 @@ def evaluate_again(
     with held_run(config, storage, subscribers) as (outbox, emit):
         result = finished_result(config, storage, outbox.report)
         if result is None:
-            raise ValueError(f"run = {config.run_id!r} has no result in {storage.root}; train it first")
+            raise ValueError(f"run = {config.run_id!r} has no result in {storage.address}; train it first")
         step = result.run["steps"] if step is None else step
         weights = load_snapshot(storage, config.run_id, step)
         run = prepare_run(config, outbox, emit)

@@ -113,6 +113,8 @@ def train_single_k(
             mend_records(config, result, outbox)
         thin_snapshots(storage, config.run_id, config.execution.keep_evaluated_snapshots)
         delete_checkpoints(storage, config.run_id)
+        if storage.store:
+            storage.store.tidy(storage.run(config.run_id))
     emit(Finished(run_id=config.run_id, path=storage.result(config.run_id)))
     return storage.result(config.run_id)
 
