@@ -4,12 +4,13 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.
 """
 
 import functools
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import tyro
 
@@ -18,6 +19,7 @@ from helpers.config import RunConfig
 from helpers.environment import quiet_libraries
 from helpers.errors import is_ours
 from helpers.grid.engines import LOCAL, EngineOptions
+from helpers.processes import die_with_parent, own_place
 from helpers.repository import REPOSITORY, ROOT, set_repository
 from helpers.storage import Storage
 from helpers.studies import STUDIES, find_preset, find_study
@@ -113,19 +115,33 @@ def fetch(options: Options) -> int:
     return 0
 
 
-def train(options: RunOptions, run: str = "") -> int:
+def train(options: RunOptions, run: str = "", events: bool = False, scratch: str = "") -> int:
     """Train and evaluate one run; resumed if it was begun, returned at once if it is done.
 
     Args:
         options: Which preset, and where; `--only` for each of its axes leaves one run of the grid.
         run: A run_id instead, of a run that was planned in the storage, or of any run of the preset. `--set` then
             changes how it is executed.
+        events: Write what happens as lines of JSON.
+        scratch: The local folder for what is on its way and what is mapped into memory. Empty: in the storage.
     """
+    from helpers.runs.events import print_events, to_line
+    from helpers.training.launch import error_line
     from helpers.training.train_single_k import train_single_k
 
+    place = own_place()
+    if place.count > 1:
+        die_with_parent(os.getppid(), signal.SIGTERM if place.is_first else signal.SIGKILL)
     config = _chosen_run(options, run)
-    path = train_single_k(config, options.open_storage(), recipe=find_study(config.study).recipe())
-    print(path)
+    subscriber = (lambda event: print(to_line(event), flush=True)) if events else print_events
+    try:
+        storage = Storage.at(options.storage, scratch or None)
+        path = train_single_k(config, storage, [subscriber], find_study(config.study).recipe())
+    except (ValueError, RuntimeError) as error:
+        if events and is_ours(error):
+            _say(error_line(error), sys.stdout)
+        raise
+    _say(path, sys.stdout)
     return 0
 
 
@@ -145,7 +161,9 @@ def _chosen_run(options: SelectedRuns, run: str) -> RunConfig:
     if run:
         found = [config for config in known_runs(preset, storage) if config.run_id == run]
         if not found:
-            raise ValueError(f"run = {run!r} is neither planned in {storage.address} nor a run of preset {options.preset}")
+            raise ValueError(
+                f"run = {run!r} is neither planned in {storage.address} nor a run of preset {options.preset}"
+            )
         return found[0]
     grid = preset.grid
     if len(grid) != 1:
@@ -285,16 +303,22 @@ def main(arguments: list[str] | None = None) -> int:
             COMMANDS, prog="python -m helpers", description=_description(), args=arguments
         )
     except KeyboardInterrupt:
-        print("stopped; checkpoints are kept, and the same command goes on", file=sys.stderr)
+        _say("stopped; checkpoints are kept, and the same command goes on")
         return 1
     except (ValueError, RuntimeError) as error:
         if not is_ours(error):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}")
         return 2 if isinstance(error, ValueError) else 1
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}")
         return 1
+
+
+def _say(words: object, file: TextIO | None = None) -> None:
+    """To stderr, and once where several processes train a run together."""
+    if os.environ.get("RANK", "0") == "0":
+        print(words, file=file or sys.stderr)
 
 
 def _description() -> str:

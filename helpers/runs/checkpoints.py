@@ -77,6 +77,14 @@ def load_newest_checkpoint(storage: Storage, run_id: str, report: Callable[[str]
     return None
 
 
+def load_checkpoint(storage: Storage, run_id: str, step: int) -> Checkpoint:
+    """That of a step, which another process has chosen. ValueError if it is damaged."""
+    folder = storage.checkpoint(run_id, step)
+    if fault := checkpoint_fault(folder, run_id):
+        raise ValueError(f"checkpoint {folder} is damaged ({fault}), but was whole a moment ago")
+    return _read_checkpoint(folder, step)
+
+
 def checkpoint_fault(folder: Path, run_id: str) -> str | None:
     """What is wrong with a checkpoint's files, by size and SHA-256, or None. OSError if they cannot be read."""
     try:

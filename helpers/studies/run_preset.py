@@ -15,6 +15,7 @@ from helpers.grid.runner import GridReport, run_grid
 from helpers.grid.shard import WHOLE, Shard
 from helpers.grid.space import require_space
 from helpers.grid.status_table import GridStatus, grid_status
+from helpers.processes import require_one_process
 from helpers.repository import ROOT
 from helpers.runs.status import run_status
 from helpers.storage import Storage
@@ -77,6 +78,7 @@ def run_preset(
     engine.require_possible()
     if storage.store:
         storage.store.require_shared("the notebooks of a grid")
+    require_one_process("a grid starts the processes of its runs itself")
     part, study = Shard.parse(shard), find_study(preset.config.study)
     configs = _prepare(preset, storage, part, engine, report)
 
