@@ -1,6 +1,7 @@
-"""An S3 server on loopback, by moto, whose listings may lie: `python -m tests.s3 PORT [HIDDEN]`."""
+"""An S3 server on loopback, by moto, whose listings may lie: `python -m tests.s3 PARENT PORT [HIDDEN]`."""
 
 import contextlib
+import os
 import re
 import signal
 import socket
@@ -13,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from helpers.processes import die_with_parent
 
 ROOT = Path(__file__).parents[1]
 BUCKET = "bucket"
@@ -46,7 +49,7 @@ def s3_server(hidden: str = "") -> Iterator[Server]:
     """A server in a process of its own, with a bucket. `hidden`: a regular expression; keys that it is found in are in
     no listing."""
     port = _free_port()
-    process = subprocess.Popen([sys.executable, "-m", "tests.s3", str(port), hidden], cwd=ROOT)
+    process = subprocess.Popen([sys.executable, "-m", "tests.s3", str(os.getpid()), str(port), hidden], cwd=ROOT)
     address = f"http://127.0.0.1:{port}"
     try:
         _until(lambda: _answers(address))
@@ -98,7 +101,8 @@ def lying(application: Callable, hidden: str) -> Callable:
     return filtered
 
 
-def main(port: str, hidden: str = "") -> None:
+def main(parent: str, port: str, hidden: str = "") -> None:
+    die_with_parent(int(parent), signal.SIGKILL)
     from moto.server import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
 

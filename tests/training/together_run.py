@@ -16,8 +16,8 @@ from helpers.storage import Storage
 from helpers.training.train_single_k import TimeIsUp, train_single_k
 from tests.small_run import CONFIG as WITH_DROPOUT
 
-# Batches of 10 and a last one of 2 windows: shares of four processes are unequal there, and some are empty.
-SETTINGS = ("train.batch_size=10", "train.steps=none", "train.tokens=19_240", "train.warmup_steps=2")
+# Batches of 10 windows and a last one of 2: shares of four processes are unequal, and there some are empty.
+SETTINGS = ("train.batch_size=10", "train.steps=none", "train.tokens=19_140", "train.warmup_steps=2")
 CONFIG = apply_overrides(WITH_DROPOUT, (*SETTINGS, "model.dropout=0"))
 DROPPED = apply_overrides(WITH_DROPOUT, SETTINGS)
 STOPPED = ("execution.max_minutes=0",)
