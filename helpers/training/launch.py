@@ -98,7 +98,8 @@ def _send_off(config: RunConfig, storage: Storage, subscribers: Sequence[Subscri
 def _command(config: RunConfig, storage: Storage) -> list[str]:
     """torchrun, which ends with this process (its ranks do so by themselves), and what it starts."""
     torchrun = [sys.executable, "-m", "helpers.processes", str(os.getpid()), "torch.distributed.run", "--standalone"]
-    train = ["-m", "helpers", "train", "--run", config.run_id, "--storage", storage.address, "--events"]
+    # What stands before `--` is torchrun's: its parser takes --run for the beginning of its own --run-path.
+    train = ["-m", "--", "helpers", "train", "--run", config.run_id, "--storage", storage.address, "--events"]
     usual = (storage.root.parent if storage.store else storage.root) / "scratch"
     scratch = [] if storage.scratch == usual else ["--scratch", str(storage.scratch)]
     return [*torchrun, "--nproc_per_node", str(config.execution.processes), *train, *scratch]

@@ -35,7 +35,7 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
 
 
 def launch(count: int, *command: str) -> subprocess.Popen:
-    return start(*TORCHRUN, "--nproc_per_node", str(count), "-m", *command)
+    return start(*TORCHRUN, "--nproc_per_node", str(count), "-m", "--", *command)
 
 
 def start(*command: str) -> subprocess.Popen:
