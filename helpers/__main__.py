@@ -19,7 +19,8 @@ from helpers.config import RunConfig
 from helpers.environment import quiet_libraries
 from helpers.errors import is_ours
 from helpers.grid.engines import LOCAL, EngineOptions
-from helpers.processes import die_with_parent, own_place
+from helpers.parents import die_with_parent
+from helpers.processes import own_place
 from helpers.repository import REPOSITORY, ROOT, set_repository
 from helpers.storage import Storage
 from helpers.studies import STUDIES, find_preset, find_study
@@ -131,7 +132,8 @@ def train(options: RunOptions, run: str = "", events: bool = False, scratch: str
 
     place = own_place()
     if place.count > 1:
-        die_with_parent(os.getppid(), signal.SIGTERM if place.is_first else signal.SIGKILL)
+        die_with_parent(os.getppid())
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # torchrun's, when another has died: to unwind takes its time
     config = _chosen_run(options, run)
     subscriber = (lambda event: print(to_line(event), flush=True)) if events else print_events
     try:

@@ -1,15 +1,14 @@
 """The processes of one run: which of them this is, by its launcher's variables, and that it ends with its parent."""
 
-import ctypes
 import os
-import signal
 import sys
 from dataclasses import dataclass
+
+from helpers.parents import die_with_parent
 
 PROCESSES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """How many processes a launcher started: torchrun, MPICH and Intel's MPI, Open MPI, MVAPICH."""
 _TORCHRUN = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,16 +48,6 @@ def require_one_process(what: str) -> None:
     count = own_place().count
     if count > 1:
         raise ValueError(f"{count} processes were launched, but {what}; start it without a launcher")
-
-
-def die_with_parent(parent: int, by: signal.Signals = signal.SIGTERM) -> None:
-    """Called first in a child: the system ends it, by the signal `by`, when the process `parent` that started it ends,
-    by whatever means. SIGTERM unwinds like Ctrl-C. A system other than Linux has no such thing."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, by, 0, 0, 0)
-    if os.getppid() != parent:  # it had gone before
-        os._exit(1)
 
 
 if __name__ == "__main__":  # PARENT MODULE ARGUMENTS: what is started so ends with its parent, whatever it is

@@ -46,8 +46,7 @@ class Storage:
 
     @classmethod
     def at(cls, root: str | Path, scratch: str | Path | None = None) -> "Storage":
-        """A storage at `root`, a folder or the URL of an object store, made if needed; ValueError if it cannot be
-        written to."""
+        """A storage at a folder or URL, made if needed; ValueError if it cannot be written to."""
         if is_url(root):
             return _mirror(str(root), scratch, make=True)
         root = Path(os.path.expanduser(root)).absolute()
@@ -92,8 +91,7 @@ class Storage:
 
     @property
     def address(self) -> str:
-        """What opens this storage, here and in any other process."""
-        return self.store.url if self.store else str(self.root)
+        return self.store.url if self.store else str(self.root)  # opens this storage in any process
 
     def require_present(self) -> None:
         """OSError if the root is not the folder that it was: writing there would fill a mount point's place."""
@@ -101,7 +99,7 @@ class Storage:
             raise OSError(errno.ENODEV, "another storage is mounted there", str(self.root))
 
     def look(self, *paths: Path) -> None:
-        """Before files are read: what an object store has of them by now. OSError if it is away."""
+        """Before files are read: bring what an object store has of them. OSError if it is away."""
         if self.store:
             self.store.look(paths)
 
@@ -111,7 +109,7 @@ class Storage:
         return path.exists()
 
     def delivered(self, paths: list[Path]) -> list[Path]:
-        """After files were published below the root: the same, once an object store has them. OSError if it is away."""
+        """`paths` below the root, once an object store has them too. OSError if it is away."""
         if self.store:
             self.store.put({path: path for path in paths})
         return paths

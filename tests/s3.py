@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from helpers.processes import die_with_parent
+from helpers.parents import die_with_parent
 
 ROOT = Path(__file__).parents[1]
 BUCKET = "bucket"
@@ -102,7 +102,7 @@ def lying(application: Callable, hidden: str) -> Callable:
 
 
 def main(parent: str, port: str, hidden: str = "") -> None:
-    die_with_parent(int(parent), signal.SIGKILL)
+    die_with_parent(int(parent))
     from moto.server import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
 
