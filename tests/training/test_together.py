@@ -113,11 +113,10 @@ ARGUMENTS += [word for setting in (*OVERRIDES, "train.steps=100_000") for word i
 
 
 def ranks(process: subprocess.Popen) -> list[psutil.Process]:
+    """The processes that train, below torchrun and who started it."""
     children = psutil.Process(process.pid).children(recursive=True)
-    return sorted(
-        (child for child in children if "helpers" in child.cmdline() and "--standalone" not in child.cmdline()),
-        key=lambda child: child.pid,
-    )
+    training = [child for child in children if "helpers" in (words := child.cmdline()) and "--standalone" not in words]
+    return sorted(training, key=lambda child: child.pid)
 
 
 def wait_for_step(process: subprocess.Popen) -> None:
