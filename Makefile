@@ -11,6 +11,7 @@ BIN   := .venv/bin
 READY := .venv/.ready
 LAB   := .venv/.lab
 ENGINES := .venv/.engines
+STORE := .venv/.store
 COLAB := .venv-colab/.ready
 
 .PHONY: demo test test-slow test-browser screenshot lint format ci clean
@@ -23,7 +24,7 @@ test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not browser"
 
 # pytest ends with 5 when nothing is marked so.
-test-slow: $(ENGINES)
+test-slow: $(ENGINES) $(STORE)
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "slow and not browser" || test $$? -eq 5
 
 test-browser: $(LAB) $(COLAB)
@@ -61,6 +62,11 @@ $(ENGINES): $(READY)
 
 $(LAB): tests/browser/lab.txt $(READY)
 	$(BIN)/python -m pip install --quiet --requirement $< --constraint constraints.txt
+	touch $@
+
+# An object store to test on: s3fs, and a server
+$(STORE): constraints.txt $(READY)
+	$(BIN)/python -m pip install --quiet "moto[server]" s3fs --constraint constraints.txt
 	touch $@
 
 # Sees the packages of .venv behind its own: nothing large is installed twice, and its pins win.

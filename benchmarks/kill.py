@@ -1,11 +1,14 @@
 """Kills runs at every bad moment and asks for the same bits: exact resume, proven.
 
-    python -m benchmarks.kill --rounds 100 --seed 0
+    python -m benchmarks.kill --rounds 100 --seed 0 --storage folder
 
 A round is one run in a fresh storage. Its process dies by SIGKILL one to four times and is started again, until it
 ends; then weights, XE and metrics must be those of a run that was never disturbed, bit for bit. The process kills
 itself at a named moment (`benchmarks/moments.py`), or is killed from outside at a random time. Half of the
 rounds train with a gradient scaler that overflows, skips updates and backs off, as fp16 does on a GPU.
+
+With `--storage s3` the storage is in an object store, on an S3 server on loopback, and half of the lives are on a
+machine that has not seen it before; the lives die between its objects too.
 
 Torch is imported once: each life is a fork of this process, which trains nothing and owns no pool of threads.
 """
@@ -16,6 +19,7 @@ import os
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import math
@@ -27,15 +31,16 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas  # noqa: F401  pyarrow imports it when it is first used, which every life would pay for
 import torch
 from accelerate import Accelerator
 
-from benchmarks.moments import MOMENTS
+from benchmarks.moments import MOMENTS, STORE_MOMENTS, Moment
 from helpers.data.cache_id import cache_id
 from helpers.data.fetch_arxiv import ensure_cache
 from helpers.data.token_cache import open_cache, verify_cache
@@ -50,6 +55,7 @@ from helpers.training.recipe import WINDOWS
 from helpers.training.run import Run
 from helpers.training.state import TrainState
 from helpers.training.train_single_k import train_single_k
+from tests.s3 import BUCKET, s3_server
 from tests.small_run import CONFIG
 
 EXACT_METRICS = ("step", "tokens", "loss", "lr", "grad_norm")
@@ -58,6 +64,9 @@ MOST_KILLS = 4
 FP16_MAX = torch.finfo(torch.float16).max
 # What a life may say after a kill: the cache was made, and no checkpoint was there yet. A damaged file is a fault.
 EXPECTED_NOTICES = ("token cache ", "the run was begun, but no checkpoint of it can be used")
+
+STORE = ""
+"""The URL below which each round has its storage; empty: a folder."""
 
 _FORK = multiprocessing.get_context("fork")
 _JEMALLOC = "jemalloc_bg_thd"  # pyarrow's allocator, which starts its thread anew in a fork
@@ -79,22 +88,26 @@ class Undisturbed:
     seconds: float
 
 
+def moments() -> dict[str, Moment]:
+    return MOMENTS | (STORE_MOMENTS if STORE else {})
+
+
 def undisturbed(folder: Path, has_scaler: bool) -> Undisturbed:
     """Let one run live to its end, and count its moments. Fault if it fails."""
-    queue = _FORK.SimpleQueue()
+    folder.mkdir()
 
-    def count() -> None:
+    def count() -> Counter[str]:
         seen: Counter[str] = Counter()
-        for name, moment in MOMENTS.items():
+        for name, moment in moments().items():
             moment.install(lambda _, name=name: seen.update([name]))
         live(folder, has_scaler)
-        queue.put(seen)
+        return seen
 
     began = time.perf_counter()
-    if exitcode := _ended(_fork(count)):
-        raise Fault(f"the undisturbed run in {folder} failed with exit code {exitcode}")
+    seen = _answer(count)
     seconds = time.perf_counter() - began
-    return Undisturbed(has_scaler=has_scaler, ending=ending(folder), occurrences=queue.get(), seconds=seconds)
+    found = _answer(lambda: ending(folder))
+    return Undisturbed(has_scaler=has_scaler, ending=found, occurrences=seen, seconds=seconds)
 
 
 def play(folder: Path, reference: Undisturbed, first: str, rng: random.Random) -> Counter[str]:
@@ -104,9 +117,10 @@ def play(folder: Path, reference: Undisturbed, first: str, rng: random.Random) -
     or half made. What may stay are `.partial-*` of less than an hour, which could belong to a living process: they are
     made to look older, and the call of a run that is done has to clear them away.
     """
-    plan = [first, *rng.choices([*MOMENTS, RANDOM_TIME], k=rng.randrange(MOST_KILLS))]
+    plan = [first, *rng.choices([*moments(), RANDOM_TIME], k=rng.randrange(MOST_KILLS))]
     hits: Counter[str] = Counter()
     for moment in plan:
+        _move(folder, rng)
         exitcode = life_killed_at(moment, folder, reference, 1 / len(plan), rng)
         if exitcode == 0:
             break
@@ -116,10 +130,10 @@ def play(folder: Path, reference: Undisturbed, first: str, rng: random.Random) -
     for _ in ("to its end", "and again when it is done"):
         if exitcode := _ended(_fork(lambda: live(folder, reference.has_scaler))):
             raise Fault(f"after {dict(hits)} the run does not go on: exit code {exitcode}")
-        if ending(folder) != reference.ending:
+        if _answer(lambda: ending(folder)) != reference.ending:
             raise Fault(f"after {dict(hits)} the run ended with other numbers")
         _make_leftovers_old(folder)
-    if left := faults(folder):
+    if left := _answer(lambda: faults(folder)):
         raise Fault(f"after {dict(hits)}: {'; '.join(left)}")
     return hits
 
@@ -147,7 +161,7 @@ def live_until(moment: str, occurrence: int, folder: Path, has_scaler: bool) -> 
                 os.truncate(half, half.stat().st_size // 2)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    MOMENTS[moment].install(hit)
+    moments()[moment].install(hit)
     live(folder, has_scaler)
 
 
@@ -197,7 +211,7 @@ def faults(folder: Path) -> list[str]:
         read_sealed(storage.run(CONFIG.run_id) / name)
     for step, _ in snapshots(storage, CONFIG.run_id):
         load_snapshot(storage, CONFIG.run_id, step)
-    left = [*folder.rglob(".partial-*"), *storage.outbox(CONFIG.run_id).glob("*")]
+    left = [*_machine(folder).rglob(".partial-*"), *storage.outbox(CONFIG.run_id).glob("*")]
     left += storage.checkpoints(CONFIG.run_id).glob("*")
     notices = (folder / "notices.txt").read_text(encoding="utf-8").splitlines()
     found += [f"{path} was left behind" for path in left]
@@ -206,12 +220,47 @@ def faults(folder: Path) -> list[str]:
 
 def _make_leftovers_old(folder: Path) -> None:
     then = time.time() - _LONG_AGO_S
-    for path in folder.rglob(".partial-*"):
+    for path in _machine(folder).rglob(".partial-*"):
         os.utime(path, (then, then))
 
 
 def _storage(folder: Path) -> Storage:
-    return Storage.at(folder / "storage")
+    if not STORE:
+        return Storage.at(folder / "storage")
+    os.environ["XDG_CACHE_HOME"] = str(_machine(folder))
+    return Storage.at(f"{STORE}/{folder.name}")
+
+
+def _machine(folder: Path) -> Path:
+    """What is local to the machine at which a round lives now: the newest."""
+    return max(folder.glob("machine-*"), default=folder, key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def _move(folder: Path, rng: random.Random) -> None:
+    """Make the next life, now and then, one on a machine that has nothing of the round yet: what the last one had not
+    delivered is lost with it."""
+    if STORE and rng.random() < 0.5:
+        (folder / f"machine-{len([*folder.glob('machine-*')])}").mkdir(parents=True)
+
+
+def _answer(work: Callable[[], Any]) -> Any:
+    """What `work` returns in a child: the libraries of a store start threads, after which this process could not fork.
+    Fault if it fails."""
+    queue = _FORK.SimpleQueue()
+    process = _fork(lambda: queue.put(work()))
+    answer = queue.get() if _wait_for(queue, process) else None
+    if exitcode := _ended(process):
+        raise Fault(f"a look at the storage failed with exit code {exitcode}")
+    return answer
+
+
+def _wait_for(queue: Any, process: multiprocessing.process.BaseProcess) -> bool:
+    """Whether there is an answer, before the process ends without."""
+    while queue.empty():
+        if not process.is_alive() and queue.empty():
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def _fork(work: Callable[[], None]) -> multiprocessing.process.BaseProcess:
@@ -234,9 +283,10 @@ def soak(rounds: int, seed: int, place: Path) -> Counter[str]:
     """So many rounds, each begun with the next moment, in folders of `place`: how often each moment was hit."""
     rng, hits = random.Random(seed), Counter[str]()
     references = [undisturbed(place / f"undisturbed-{has_scaler}", has_scaler) for has_scaler in (False, True)]
-    firsts = [*MOMENTS, RANDOM_TIME]
+    firsts = [*moments(), RANDOM_TIME]
     for number in range(rounds):
         folder = place / f"round-{number}"
+        folder.mkdir()
         try:
             hits += play(folder, rng.choice(references), firsts[number % len(firsts)], rng)
         except (Fault, OSError, ValueError) as error:
@@ -245,20 +295,35 @@ def soak(rounds: int, seed: int, place: Path) -> Counter[str]:
     return hits
 
 
+@contextlib.contextmanager
+def _server(storage: str) -> Iterator[None]:
+    """The storages of the rounds in folders, or in the bucket of a server that ends with the block."""
+    global STORE
+    if storage == "folder":
+        yield
+        return
+    with s3_server() as server:
+        os.environ |= server.environment
+        STORE = f"s3://{BUCKET}"
+        yield
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0, help="draws the moments and which of their occurrences")
+    parser.add_argument("--storage", choices=("folder", "s3"), default="folder", help="s3 needs s3fs and moto[server]")
     options = parser.parse_args()
     torch.set_num_threads(1)
     place, began = Path(tempfile.mkdtemp(prefix="kill-")), time.perf_counter()
     try:
-        hits = soak(options.rounds, options.seed, place)
+        with _server(options.storage):
+            hits = soak(options.rounds, options.seed, place)
     except Fault as fault:
         print(f"{fault}\nthe files are in {place}", file=sys.stderr)
         return 1
     shutil.rmtree(place)
-    print("\n".join(f"{hits[moment]:5d}  {moment}" for moment in [*MOMENTS, RANDOM_TIME]))
+    print("\n".join(f"{hits[moment]:5d}  {moment}" for moment in [*moments(), RANDOM_TIME]))
     seconds = time.perf_counter() - began
     print(f"{options.rounds} rounds, {hits.total()} kills, {options.rounds} identical ends, {seconds:.0f} s")
     return 0

@@ -12,10 +12,13 @@ from helpers import outbox
 from helpers.data import cache_writer, flat_tokens
 from helpers.evaluation import eval_xe
 from helpers.models.window_model import WindowModel
+from helpers.object_store import ObjectStore
 from helpers.outbox import Outbox
 from helpers.runs import checkpoints
 from helpers.runs.metrics import RowLog
 from helpers.training import train_single_k as training
+
+_MODEL = "model.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +86,7 @@ MOMENTS = {
         halves=True,
     ),
     "checkpoint renamed, not yet gone from the outbox": Moment(
-        owner=outbox, function="_deliver", applies=lambda place, _: place.is_dir()
+        owner=outbox, function="_deliver", applies=lambda storage, place, _: place.is_dir()
     ),
     "checkpoint delivered, older ones not yet deleted": Moment(owner=Outbox, function="put", applies=_is_checkpoint),
     "in evaluation": Moment(owner=eval_xe, function="cross_entropy", is_after=False),
@@ -98,3 +101,14 @@ MOMENTS = {
         owner=training, function="delete_checkpoints", is_after=False
     ),
 }  # fmt: skip
+
+STORE_MOMENTS = {
+    "between two objects of a checkpoint": Moment(
+        owner=ObjectStore, function="_put_file", applies=lambda store, target, source: target.name == _MODEL
+    ),
+    "between a file and the index that names it": Moment(owner=ObjectStore, function="_put_index", is_after=False),
+    "between the index and the copy here": Moment(owner=ObjectStore, function="_put_index"),
+    "before the objects of an old file are deleted": Moment(owner=ObjectStore, function="_remove", is_after=False),
+    "while a machine brings what another one saved": Moment(owner=ObjectStore, function="_get_file"),
+}
+"""Those of a storage in an object store."""

@@ -4,13 +4,13 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.
 """
 
 import functools
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import tyro
 
@@ -19,6 +19,8 @@ from helpers.config import RunConfig
 from helpers.environment import quiet_libraries
 from helpers.errors import is_ours
 from helpers.grid.engines import LOCAL, EngineOptions
+from helpers.parents import die_with_parent
+from helpers.processes import own_place
 from helpers.repository import REPOSITORY, ROOT, set_repository
 from helpers.storage import Storage
 from helpers.studies import STUDIES, find_preset, find_study
@@ -40,8 +42,8 @@ class Selected:
     a .txt file of stories. Empty: the preset's."""
     tokenizer: str = ""
     """A Hub name, a path to a tokenizer.json, or `train:N` (BPE of N tokens). Empty: the preset's."""
-    storage: Path = Path("outputs")
-    """The root folder of all outputs."""
+    storage: str = "outputs"
+    """The root folder of all outputs, or the URL of an object store, such as s3://BUCKET/FOLDER."""
     overrides: Annotated[Repeatable, tyro.conf.arg(name="set", metavar="A.B=VALUE")] = ()
     """Set any field of the config, such as train.steps=500; may be given several times. An axis of the grid that is
     set has this value alone."""
@@ -114,19 +116,34 @@ def fetch(options: Options) -> int:
     return 0
 
 
-def train(options: RunOptions, run: str = "") -> int:
+def train(options: RunOptions, run: str = "", events: bool = False, scratch: str = "") -> int:
     """Train and evaluate one run; resumed if it was begun, returned at once if it is done.
 
     Args:
         options: Which preset, and where; `--only` for each of its axes leaves one run of the grid.
         run: A run_id instead, of a run that was planned in the storage, or of any run of the preset. `--set` then
             changes how it is executed.
+        events: Write what happens as lines of JSON.
+        scratch: The local folder for what is on its way and what is mapped into memory. Empty: in the storage.
     """
+    from helpers.runs.events import print_events, to_line
+    from helpers.training.launch import error_line
     from helpers.training.train_single_k import train_single_k
 
+    place = own_place()
+    if place.count > 1:
+        die_with_parent(os.getppid())
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # torchrun's, when another has died: to unwind takes its time
     config = _chosen_run(options, run)
-    path = train_single_k(config, options.open_storage(), recipe=find_study(config.study).recipe())
-    print(path)
+    subscriber = (lambda event: print(to_line(event), flush=True)) if events else print_events
+    try:
+        storage = Storage.at(options.storage, scratch or None)
+        path = train_single_k(config, storage, [subscriber], find_study(config.study).recipe())
+    except (ValueError, RuntimeError) as error:
+        if events and is_ours(error):
+            _say(error_line(error), sys.stdout)
+        raise
+    _say(path, sys.stdout)
     return 0
 
 
@@ -137,7 +154,7 @@ def _chosen_run(options: SelectedRuns, run: str) -> RunConfig:
     from helpers.studies.run_preset import known_runs
 
     storage = options.open_storage(to_read=True)
-    if run and config_path(storage, run).exists():
+    if run and storage.has(config_path(storage, run)):
         config = apply_overrides(read_config(storage, run), options.overrides)
         if config.run_id != run:
             raise ValueError(f"--set changes what run {run} is; leave it out, or choose the run by --preset and --only")
@@ -146,7 +163,9 @@ def _chosen_run(options: SelectedRuns, run: str) -> RunConfig:
     if run:
         found = [config for config in known_runs(preset, storage) if config.run_id == run]
         if not found:
-            raise ValueError(f"run = {run!r} is neither planned in {storage.root} nor a run of preset {options.preset}")
+            raise ValueError(
+                f"run = {run!r} is neither planned in {storage.address} nor a run of preset {options.preset}"
+            )
         return found[0]
     grid = preset.grid
     if len(grid) != 1:
@@ -156,13 +175,13 @@ def _chosen_run(options: SelectedRuns, run: str) -> RunConfig:
     return grid[0]
 
 
-def evaluate(run: str, step: int | None = None, storage: Path = Path("outputs")) -> int:
+def evaluate(run: str, step: int | None = None, storage: str = "outputs") -> int:
     """Evaluate a run again, or one of its snapshots.
 
     Args:
         run: The run_id, as `plan` and the results name it.
         step: A retained snapshot. None: the end of the run.
-        storage: The root folder of all outputs.
+        storage: The root folder of all outputs, or the URL of an object store.
     """
     from helpers.runs.config_file import read_config
     from helpers.training.evaluate_again import evaluate_again
@@ -189,7 +208,7 @@ def grid(options: GridOptions, engine: tyro.conf.OmitArgPrefixes[EngineOptions] 
     print(f"\n{report}")
     if report.of("done"):
         made = find_study(options.study).analyse(storage)
-        print(f"figures, tables and report: {storage.root} ({len(made)} files)")
+        print(f"figures, tables and report: {storage.address} ({len(made)} files)")
     return 0 if report.complete else 1
 
 
@@ -211,18 +230,18 @@ def status(options: GridOptions, loop: bool = False, interval: float = 180.0) ->
         found = status_of(preset, storage, part)
         told = (str(found), find_study(preset.config.study).progress(found.runs, storage))
         print("\n".join(filter(None, told)))
-        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')}, {storage.root}\n", flush=True)
+        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')}, {storage.address}\n", flush=True)
         if found.is_complete or not loop:
             return 0
         time.sleep(interval)
 
 
-def analyse(study: str = "ergodic", storage: Path = Path("outputs")) -> int:
+def analyse(study: str = "ergodic", storage: str = "outputs") -> int:
     """Tables, figures and report of a study from the results in a storage; lists the files made.
 
     Args:
         study: The experiment.
-        storage: The root folder of all outputs.
+        storage: The root folder of all outputs, or the URL of an object store.
     """
     print("\n".join(map(str, find_study(study).analyse(Storage.existing(storage)))))
     return 0
@@ -237,13 +256,13 @@ def fit(options: tyro.conf.OmitArgPrefixes[FitOptions]) -> int:
     return 0
 
 
-def verify(storage: Path = Path("outputs")) -> int:
+def verify(storage: str = "outputs") -> int:
     """Hash every cache, checkpoint, snapshot, result and prediction again, and say what is damaged and what mends it.
 
     Changes nothing. Exits with 1 if anything is damaged.
 
     Args:
-        storage: The root folder of all outputs.
+        storage: The root folder of all outputs, or the URL of an object store.
     """
     from helpers.runs.verify import verify_storage
 
@@ -286,16 +305,22 @@ def main(arguments: list[str] | None = None) -> int:
             COMMANDS, prog="python -m helpers", description=_description(), args=arguments
         )
     except KeyboardInterrupt:
-        print("stopped; checkpoints are kept, and the same command goes on", file=sys.stderr)
+        _say("stopped; checkpoints are kept, and the same command goes on")
         return 1
     except (ValueError, RuntimeError) as error:
         if not is_ours(error):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}")
         return 2 if isinstance(error, ValueError) else 1
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}")
         return 1
+
+
+def _say(words: object, file: TextIO | None = None) -> None:
+    """To stderr, and once where several processes train a run together."""
+    if os.environ.get("RANK", "0") == "0":
+        print(words, file=file or sys.stderr)
 
 
 def _description() -> str:

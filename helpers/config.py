@@ -190,6 +190,8 @@ class ExecutionConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     micro_batch: int | None = None
     """Windows computed at once; None: the global batch, halved until it fits the card."""
+    processes: int | None = None
+    """Processes of this machine that train a run together, on a GPU each where there are any; None: as launched."""
     threads: int | None = None
     """CPU threads of torch; None: its default. Bit-exact resume on a CPU needs the same number."""
     log_every_steps: int = 50
@@ -213,6 +215,8 @@ class ExecutionConfig:
         )  # fmt: skip
         for name in counts:
             require(getattr(self, name) >= 1, f"execution.{name}", getattr(self, name), "at least 1")
+        processes = self.processes
+        require(processes is None or processes >= 1, "execution.processes", processes, "none or at least 1")
         micro = self.micro_batch
         require(micro is None or micro >= 1, "execution.micro_batch", micro, "none or at least 1")
 

@@ -1,17 +1,17 @@
-"""What libraries read from the environment: what is fixed here, what is hidden from them, refused, and recorded."""
+"""What libraries read from the environment: what is fixed here, what is hidden from them, and recorded."""
 
 import contextlib
 import os
 from collections.abc import Iterator
 
+from helpers.processes import PROCESSES
+
 _QUIET = {
     "TRANSFORMERS_VERBOSITY": "error", "DATASETS_VERBOSITY": "error", "ACCELERATE_LOG_LEVEL": "ERROR",
     "TF_CPP_MIN_LOG_LEVEL": "3", "TOKENIZERS_PARALLELISM": "true",
 }  # fmt: skip
-_PROCESSES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
-"""How many processes a launcher started: torchrun, MPICH and Intel's MPI, Open MPI, MVAPICH."""
 _LAUNCHERS = (
-    *_PROCESSES, "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "MASTER_ADDR", "MASTER_PORT",
+    *PROCESSES, "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "MASTER_ADDR", "MASTER_PORT",
     "NODE_RANK", "CROSS_RANK", "PMI_", "OMPI_COMM_", "MV2_COMM_", "MPI_LOCAL", "TORCHELASTIC_",
 )  # fmt: skip
 _ACCELERATE = (
@@ -29,19 +29,6 @@ def quiet_libraries() -> None:
     """Keep libraries from printing on success; a level that the user has set stays. Call before they are imported."""
     for name, level in _QUIET.items():
         os.environ.setdefault(name, level)
-
-
-def require_one_process() -> None:
-    """ValueError when a launcher's variables say that several processes were started, or were left over from it.
-
-    Accelerate would wait for the others, for ever where there are none.
-    """
-    for name in _PROCESSES:
-        if (os.environ.get(name) or "1").strip() != "1":
-            raise ValueError(
-                f"{name} = {os.environ[name]!r} is in the environment, as a launcher of several processes sets it, but "
-                f"a run trains in one: start it without a launcher, or take the variable away (unset {name})"
-            )
 
 
 @contextlib.contextmanager

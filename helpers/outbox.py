@@ -1,8 +1,8 @@
 """The way of a run's files to the storage: made on local disk, delivered whole, kept until the storage takes them.
 
-Drive goes away for minutes, fills up, or writes less than it was given. A run does not stop for that: a file is
-finished in the outbox first, copied, read back, and only then forgotten here. What a killed process left in the outbox
-is delivered by the next one.
+Drive goes away for minutes, fills up, or writes less than it was given, and so does an object store. A run does not
+stop for that: a file is finished in the outbox first, copied, read back, and only then forgotten here. What a killed
+process left in the outbox is delivered by the next one.
 """
 
 import os
@@ -62,18 +62,18 @@ class Outbox:
         try:
             self.storage.require_present()
             for place in self._pending():
-                _deliver(place, self._target(place))
+                _deliver(self.storage, place, self._target(place))
                 _remove(place)
         except OSError as error:
             if not self.is_away:
                 self.report(
-                    f"the storage {self.storage.root} does not take files now ({_words(error)}); they are kept in "
+                    f"the storage {self.storage.address} does not take files now ({_words(error)}); they are kept in "
                     f"{self._folder} and delivered when it is back"
                 )
             self.is_away = True
             return False
         if self.is_away:
-            self.report(f"the storage {self.storage.root} is back, and everything was delivered")
+            self.report(f"the storage {self.storage.address} is back, and everything was delivered")
         self.is_away = False
         return True
 
@@ -90,8 +90,8 @@ class Outbox:
                 pending = self._pending()
                 kept = f"its {len(pending)} finished files are safe in {self._folder}" if pending else "nothing is lost"
                 raise StorageAway(
-                    f"the storage {self.storage.root} is away and run {self.run_id} cannot go on without it; {kept}. "
-                    "Run the same again when the storage is back: nothing is trained twice"
+                    f"the storage {self.storage.address} is away and run {self.run_id} cannot go on without it; "
+                    f"{kept}. Run the same again when the storage is back: nothing is trained twice"
                 )
             time.sleep(min(_RETRY_S, max(0.0, deadline - time.monotonic())))
 
@@ -123,7 +123,10 @@ def pending_or_delivered(storage: Storage, run_id: str, target: Path) -> Path:
     return place if place.exists() else target
 
 
-def _deliver(place: Path, target: Path) -> None:
+def _deliver(storage: Storage, place: Path, target: Path) -> None:
+    if storage.store:  # first, for its mirror is never ahead of it
+        files = sorted(place.iterdir()) if place.is_dir() else [place]
+        storage.store.put({target / file.name if place.is_dir() else target: file for file in files})
     if place.is_dir():
         with publish_folder(target) as temporary:
             for file in place.iterdir():

@@ -3,7 +3,8 @@
 One root folder holds all outputs: a Drive folder on Colab, any folder elsewhere. A file is written under a temporary
 name in the folder it belongs to, flushed to disk, and renamed; a reader never meets a half-written one. Files that
 are only a faster form of published ones (flat token arrays, TensorBoard events) lie on local disk, in `scratch`,
-because Drive is slow to map and loses files that are appended to.
+because Drive is slow to map and loses files that are appended to. Where the outputs go to an object store, the root is
+a mirror of it on local disk (`object_store.py`).
 """
 
 import contextlib
@@ -17,11 +18,17 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from helpers.object_store import ObjectStore
 
 _TEMPORARY = ".partial-"
 STEP = re.compile(r"step_(\d{9})")
 """The names of checkpoints and snapshots; a copy that a sync made beside them, `step_... (1)`, is none."""
-_MARKER = ".ergodic-storage"
+ASIDE = "damaged_"
+"""How the name of a checkpoint begins that was set aside."""
+MARKER = ".ergodic-storage"
 _STORAGE_ID = re.compile(r"[0-9a-f]{32}")
 _LEFTOVER_S = 3600.0  # a temporary file that was not touched for so long belongs to a process that is gone
 
@@ -34,10 +41,14 @@ class Storage:
     scratch: Path
     storage_id: str
     """Written into the root when it is first used: a mount that went away leaves a folder without it."""
+    store: "ObjectStore | None" = None
+    """What `root` is a mirror of."""
 
     @classmethod
     def at(cls, root: str | Path, scratch: str | Path | None = None) -> "Storage":
-        """A storage at `root`, made if needed; ValueError if it cannot be written to."""
+        """A storage at a folder or URL, made if needed; ValueError if it cannot be written to."""
+        if is_url(root):
+            return _mirror(str(root), scratch, make=True)
         root = Path(os.path.expanduser(root)).absolute()
         scratch = Path(os.path.expanduser(scratch)).absolute() if scratch else root / "scratch"
         try:
@@ -53,6 +64,8 @@ class Storage:
     @classmethod
     def to_read(cls, root: str | Path) -> "Storage":
         """The storage at `root` as it is, which may be not at all; nothing is made or marked. ValueError for a file."""
+        if is_url(root):
+            return _mirror(str(root), None, make=False)
         root = Path(os.path.expanduser(root)).absolute()
         if root.exists() and not root.is_dir():
             raise ValueError(f"storage = {str(root)!r} is a file; use a folder, for example --storage outputs")
@@ -64,7 +77,7 @@ class Storage:
         storage = cls.to_read(root)
         if not storage.exists:
             what = "is a folder that nothing was trained into" if storage.root.is_dir() else "does not exist"
-            raise ValueError(f"storage = {str(root)!r} {what}; use the folder that `grid` or `train` wrote to")
+            raise ValueError(f"storage = {storage.address!r} {what}; use the folder that `grid` or `train` wrote to")
         return storage
 
     @property
@@ -76,10 +89,40 @@ class Storage:
         """Whether scratch lies in it: then it is a disk, of this machine or shared, and no Drive."""
         return self.scratch.is_relative_to(self.root)
 
+    @property
+    def address(self) -> str:
+        return self.store.url if self.store else str(self.root)  # opens this storage in any process
+
     def require_present(self) -> None:
         """OSError if the root is not the folder that it was: writing there would fill a mount point's place."""
-        if _read_marker(self.root) != self.storage_id:
+        if (self.store.read_marker() if self.store else _read_marker(self.root)) != self.storage_id:
             raise OSError(errno.ENODEV, "another storage is mounted there", str(self.root))
+
+    def look(self, *paths: Path) -> None:
+        """Before files are read: bring what an object store has of them. OSError if it is away."""
+        if self.store:
+            self.store.look(paths)
+
+    def has(self, path: Path) -> bool:
+        """Whether there is such a file by now."""
+        self.look(path)
+        return path.exists()
+
+    def delivered(self, paths: list[Path]) -> list[Path]:
+        """`paths` below the root, once an object store has them too. OSError if it is away."""
+        if self.store:
+            self.store.put({path: path for path in paths})
+        return paths
+
+    def delete(self, path: Path) -> None:
+        """Delete a file or folder of a run; what cannot be deleted now stays."""
+        with contextlib.suppress(OSError):
+            if self.store:
+                self.store.delete(path)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     def cache(self, cache_id: str) -> Path:
         return self._place("cache", cache_id)
@@ -96,8 +139,9 @@ class Storage:
 
     def checkpoint_steps(self, run_id: str) -> list[int]:
         """The steps of a run's checkpoint folders, newest first, not verified."""
-        names = (STEP.fullmatch(folder.name) for folder in self.checkpoints(run_id).glob("step_*"))
-        return sorted((int(name[1]) for name in names if name), reverse=True)
+        folder = self.checkpoints(run_id)
+        names = {path.name for path in folder.glob("step_*")} | (self.store.names_in(folder) if self.store else set())
+        return sorted((int(name[1]) for name in map(STEP.fullmatch, names) if name), reverse=True)
 
     def checkpoint(self, run_id: str, step: int) -> Path:
         return self._place("runs", run_id, "checkpoints", f"step_{step:09d}")
@@ -145,19 +189,30 @@ class Storage:
         return path
 
 
+def is_url(root: str | Path) -> bool:
+    """Whether a storage is an object store rather than a folder."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", str(root)) is not None
+
+
+def _mirror(url: str, scratch: str | Path | None, *, make: bool) -> Storage:
+    from helpers.mirror import open_mirror  # imports fsspec
+
+    return open_mirror(url, Path(scratch).absolute() if scratch else None, make=make)
+
+
 def _mark(root: Path) -> str:
     """The storage_id in the root's marker, written first if there is none; of several processes, one writes it."""
     probe = root / f"{_TEMPORARY}{uuid.uuid4().hex[:8]}"
     try:
         probe.write_text(uuid.uuid4().hex + "\n", encoding="utf-8")
         try:
-            os.link(probe, root / _MARKER)  # fails where there is a marker already: it appears whole, and once
+            os.link(probe, root / MARKER)  # fails where there is a marker already: it appears whole, and once
         except OSError:  # Drive knows no links
             if not is_marked(root):
-                os.replace(probe, root / _MARKER)
+                os.replace(probe, root / MARKER)
         if is_marked(root):
             return _read_marker(root)
-        raise OSError(errno.EIO, "what was written does not read back", str(root / _MARKER))
+        raise OSError(errno.EIO, "what was written does not read back", str(root / MARKER))
     finally:
         probe.unlink(missing_ok=True)
 
@@ -169,7 +224,7 @@ def is_marked(root: Path) -> bool:
 
 def _read_marker(root: Path) -> str:
     try:
-        return (root / _MARKER).read_text(encoding="utf-8", errors="replace").strip()
+        return (root / MARKER).read_text(encoding="utf-8", errors="replace").strip()
     except (FileNotFoundError, NotADirectoryError):
         return ""
 

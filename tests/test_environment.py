@@ -9,7 +9,8 @@ import time
 import pytest
 import torch
 
-from helpers.environment import hidden_settings, recorded_environment, require_one_process
+from helpers.environment import hidden_settings, recorded_environment
+from helpers.processes import Place, own_place
 from helpers.repository import ROOT
 from helpers.runs.result_file import read_result
 from helpers.runs.sessions import changes, sessions
@@ -67,7 +68,7 @@ def test_a_launcher_s_size_is_refused_within_seconds(name, tmp_path):
 def test_one_process_is_what_runs_train_in(monkeypatch):
     for value in ("1", " 1 ", ""):
         monkeypatch.setenv("WORLD_SIZE", value)
-        require_one_process()
+        assert own_place() == Place(rank=0, count=1)
 
 
 def test_hidden_variables_come_back_after_an_error_too(monkeypatch):

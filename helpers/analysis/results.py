@@ -58,7 +58,7 @@ def require_results(files: ResultFiles, storage: Storage) -> None:
         left_out = "".join(f"\n  left out: {line}" for line in files.left_out)
         raise ValueError(
             f"no result of study {files.study!r} in {storage.results()}; make some with "
-            f"`python -m helpers grid --study {files.study} --storage {storage.root}`{left_out}"
+            f"`python -m helpers grid --study {files.study} --storage {storage.address}`{left_out}"
         )
 
 
@@ -96,6 +96,8 @@ def array(values: Any, num_positions: int | None = None) -> np.ndarray:
 def _result_paths(storage: Storage) -> list[Path]:
     """The result files; of several of one run, the one with the run's own name comes first. Names that begin with a
     dot are files that are being written."""
+    if storage.store:
+        storage.store.gather()
     folder = storage.results()
     paths = [path for path in folder.glob("*.jsonl") if not path.name.startswith(".")]
     return sorted(paths, key=lambda path: (len(path.name), path.name))

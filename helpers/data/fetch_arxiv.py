@@ -47,12 +47,26 @@ def _build(data: DataConfig, identity: str, storage: Storage, report: Report, lo
         new = text_papers(data, source, texts, report, load)
     _withdraw(storage, identity, report)
     write_cache(storage, identity, cache_request(data), new)
+    _deliver(storage, identity)
     cache = open_cache(storage, identity)
     if cache is None:
         raise RuntimeError(f"{storage.cache(identity)} does not read back as it was written; check the storage")
     shutil.rmtree(texts, ignore_errors=True)
     report(_describe(cache))
     return cache
+
+
+def _deliver(storage: Storage, identity: str) -> None:
+    """To an object store, of which the storage is a mirror: the manifest last, which names the other files."""
+    folder = storage.cache(identity)
+    try:
+        storage.delivered(sorted(folder.rglob("*.parquet")) + sorted(folder.glob("tokenizer.json")))
+        storage.delivered([folder / MANIFEST])
+    except OSError as error:
+        raise RuntimeError(
+            f"token cache {identity} could not be put into {storage.address} ({error.strerror or error}). It is whole "
+            "on this machine: run the same again when the storage is back"
+        ) from error
 
 
 def _withdraw(storage: Storage, identity: str, report: Report) -> None:

@@ -74,7 +74,17 @@ class TokenCache:
 def open_cache(storage: Storage, cache_id: str) -> TokenCache | None:
     """The published cache `cache_id`; None when it has no valid manifest, or a file is missing or of another size."""
     cache = read_manifest(storage, cache_id)
+    if cache and storage.store:
+        storage.store.pull(cache.folder, cache.files())
     return cache if cache and not wrong_sizes(cache) else None
+
+
+def described_cache(storage: Storage, cache_id: str) -> TokenCache | None:
+    """The same for those who read its manifest and index alone: of a cache in an object store no part is brought."""
+    cache = read_manifest(storage, cache_id) if storage.store else open_cache(storage, cache_id)
+    if cache:
+        storage.look(cache.folder / INDEX)
+    return cache
 
 
 def read_manifest(storage: Storage, cache_id: str) -> TokenCache | None:
@@ -83,6 +93,7 @@ def read_manifest(storage: Storage, cache_id: str) -> TokenCache | None:
     ValueError for a manifest that names a file outside of the cache's folder.
     """
     folder = storage.cache(cache_id)
+    storage.look(folder / MANIFEST)
     try:
         manifest = read_sealed(folder / MANIFEST)
     except (FileNotFoundError, ValueError):

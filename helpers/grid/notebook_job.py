@@ -171,7 +171,8 @@ def _publish_output(job: Job, failure: str | None) -> str | None:
         outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
         if failure and not any(output["output_type"] == "error" for output in outputs):
             notebook["metadata"][FAILURE] = failure
-        publish_text(job.storage.notebook(job.name), json.dumps(notebook, ensure_ascii=False, indent=1))
+        text = json.dumps(notebook, ensure_ascii=False, indent=1)
+        job.storage.delivered([publish_text(job.storage.notebook(job.name), text)])
     except (ValueError, LookupError, TypeError) as error:
         return f"the executed notebook was cut while it was saved ({error}) and is not published; it is at {job.output}"
     except OSError as error:

@@ -13,7 +13,7 @@ from typing import Any
 from helpers.config import DataConfig, RunConfig
 from helpers.data.cache_id import cache_id
 from helpers.data.components import select
-from helpers.data.token_cache import TokenCache, open_cache
+from helpers.data.token_cache import TokenCache, described_cache
 from helpers.evaluation.windows import require_evaluation
 from helpers.grid.space import RunSpace, folder_bytes, needed_bytes, run_space, unpacked_bytes
 from helpers.grid.status_table import GRID, axis_cells
@@ -110,7 +110,7 @@ def plan_grid(
 ) -> Plan:  # fmt: skip
     """The plan of the runs of a grid over `axes`, without a download. ValueError if one of them cannot be trained or
     evaluated."""
-    find_cache = functools.cache(lambda data: open_cache(storage, cache_id(data)))
+    find_cache = functools.cache(lambda data: described_cache(storage, cache_id(data)))
     tokens_per_s = functools.cache(lambda config, vocab_size: measure(config, vocab_size)) if measure else None
     runs, caches, unpacked = [], {}, {}
     for config in configs:

@@ -19,7 +19,7 @@ from helpers.locks import exclusive, is_held
 from helpers.outbox import Outbox
 from helpers.runs.config_file import record_config
 from helpers.runs.result_file import read_result, require_same_data
-from helpers.runs.status import RunStatus, run_status
+from helpers.runs.status import RunStatus, look_at_run, run_status
 from helpers.storage import Storage
 
 Report = Callable[[str], None]
@@ -98,7 +98,7 @@ def run_grid(
 
 
 def _job(config: RunConfig, notebook: Path, storage: Storage) -> Job:
-    parameters = {"RUN": config.run_id, "STORAGE": str(storage.root), "INTERACTIVE": False}
+    parameters = {"RUN": config.run_id, "STORAGE": storage.address, "INTERACTIVE": False}
     return Job(name=config.run_id, notebook=notebook, storage=storage, parameters=parameters)
 
 
@@ -157,6 +157,7 @@ def _found(config: RunConfig, storage: Storage) -> Outcome:
 def _ended(config: RunConfig, storage: Storage, failure: str | None) -> Outcome:
     """A run is done when the result file that was planned exists and reads; nothing else is asked."""
     path = storage.result(config.run_id)
+    look_at_run(config.run_id, storage)
     try:
         return Outcome(config=config, status="done", xe=read_result(path).summaries[-1]["xe"], reason=failure or "")
     except FileNotFoundError:

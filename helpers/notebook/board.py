@@ -81,7 +81,7 @@ class Board:
         self._runs = {run.config.run_id: run for run in status.runs}
         for run_id, cell in self._cells.items():
             _paint(cell, self._runs[run_id])
-        read = f"read from {self._storage.root} at {datetime.datetime.now():%H:%M:%S}"
+        read = f"read from {self._storage.address} at {datetime.datetime.now():%H:%M:%S}"
         self._say([*status.counts(), *status.failures(), read])
         results = _results(status)
         num_results = sum(map(len, results.values()))

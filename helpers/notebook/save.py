@@ -40,7 +40,7 @@ def save(storage: Storage, *, interactive: bool) -> str:
         [
             f"results, figures, tables, report: {archive} ({size(archive.stat().st_size)})",
             f"checkpoints and snapshots: {storage.root / 'runs'}",
-            f"all of it lies {survives(storage.root)}",
+            f"all of it lies {survives(storage)}",
             *(["by hand: the folder icon at the left, then the file's menu, Download"] if on_colab() else []),
         ]
     )

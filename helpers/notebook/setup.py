@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from helpers.environment import quiet_libraries
-from helpers.storage import Storage
+from helpers.storage import Storage, is_url
 
 CONTENT = Path("/content")
 """Colab's local disk, which ends with the session."""
@@ -24,10 +24,12 @@ def open_storage(
     cannot be written to, that lies on a Drive that is not mounted, or, if it must exist, that nothing was trained into.
     """
     quiet_libraries()
-    if not on_colab():
+    scratch = CONTENT / "scratch"
+    if is_url(path) and on_colab() and not must_exist:
+        return Storage.at(path, scratch)
+    if is_url(path) or not on_colab():
         root = path or (KAGGLE / "outputs" if on_kaggle() else "outputs")
         return Storage.existing(root) if must_exist else Storage.at(root)
-    scratch = CONTENT / "scratch"
     if path:
         _require_mounted(Path(path), interactive)
         if must_exist:
@@ -42,13 +44,15 @@ def open_storage(
     return Storage.at(CONTENT / "outputs", scratch)
 
 
-def survives(root: Path) -> str:
-    """Whether what is in `root` outlives the session, in words."""
-    if on_kaggle() and KAGGLE in root.parents:
+def survives(storage: Storage) -> str:
+    """Whether what is in a storage outlives the session, in words."""
+    if storage.store:
+        return "in an object store, which stays"
+    if on_kaggle() and KAGGLE in storage.root.parents:
         return "Kaggle keeps them when a version is saved: Save Version, or persistence of files in the settings"
     if not on_colab():
         return "on this machine's disk, which stays"
-    if _drive() in root.parents:
+    if _drive() in storage.root.parents:
         return "on Drive, which survives a disconnect"
     return "on Colab's own disk, which does not survive a disconnect"
 

@@ -22,7 +22,7 @@ def start_report(preset: Preset, storage: Storage) -> str:
 
     ValueError for a device or precision that there is not.
     """
-    results = f"results: {storage.root} ({survives(storage.root)})"
+    results = f"results: {storage.address} ({survives(storage)})"
     return "\n".join([*_device_lines(preset.config), results, _done_line(preset, storage)])
 
 

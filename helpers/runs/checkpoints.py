@@ -8,7 +8,6 @@ verifies; a damaged one is set aside and reported, and the one before is used.
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +19,11 @@ from safetensors.torch import load_file, save_file
 
 from helpers.outbox import Outbox, pending_or_delivered
 from helpers.seals import read_sealed, sealed
-from helpers.storage import STEP, Storage, file_sha256, remove_leftovers
+from helpers.storage import ASIDE, STEP, Storage, file_sha256, remove_leftovers
 
 Tensors = dict[str, torch.Tensor]
 _MODEL, _OPTIMIZER, _EXTRA, _STATE = "model.safetensors", "optimizer.safetensors", "extra.safetensors", "state.json"
 _NEEDED = {_MODEL, _OPTIMIZER, _STATE}
-_ASIDE = "damaged_"
 _LAST = "last"
 
 
@@ -48,7 +46,7 @@ def save_checkpoint(outbox: Outbox, checkpoint: Checkpoint, keep: int) -> Path:
     outbox.put(target, lambda folder: _write_checkpoint(folder, run_id, checkpoint), supersedes=True)
     if not outbox.is_away:
         for old in storage.checkpoint_steps(run_id)[keep:]:
-            shutil.rmtree(storage.checkpoint(run_id, old), ignore_errors=True)
+            storage.delete(storage.checkpoint(run_id, old))
     return target
 
 
@@ -65,7 +63,9 @@ def load_newest_checkpoint(storage: Storage, run_id: str, report: Callable[[str]
             fault = checkpoint_fault(folder, run_id)
             if fault is None:
                 return _read_checkpoint(folder, step)
-            folder.rename(folder.with_name(f"{_ASIDE}{folder.name}"))
+            folder.rename(folder.with_name(f"{ASIDE}{folder.name}"))
+            if storage.store:
+                storage.store.delete(folder)  # what was set aside here is what stays of it
             report(f"checkpoint {folder} is damaged ({fault}); it was set aside, and the one before it is used")
         except OSError as error:
             unreadable.append(f"{folder}: {error.strerror or error}")
@@ -75,6 +75,14 @@ def load_newest_checkpoint(storage: Storage, run_id: str, report: Callable[[str]
             "Run the same again when the storage is back"
         )
     return None
+
+
+def load_checkpoint(storage: Storage, run_id: str, step: int) -> Checkpoint:
+    """That of a step, which another process has chosen. ValueError if it is damaged."""
+    folder = storage.checkpoint(run_id, step)
+    if fault := checkpoint_fault(folder, run_id):
+        raise ValueError(f"checkpoint {folder} is damaged ({fault}), but was whole a moment ago")
+    return _read_checkpoint(folder, step)
 
 
 def checkpoint_fault(folder: Path, run_id: str) -> str | None:
@@ -100,7 +108,7 @@ def checkpoint_fault(folder: Path, run_id: str) -> str | None:
 
 def delete_checkpoints(storage: Storage, run_id: str) -> None:
     """Free the space of a run that is done: its weights stay in its snapshots."""
-    shutil.rmtree(storage.checkpoints(run_id), ignore_errors=True)
+    storage.delete(storage.checkpoints(run_id))
 
 
 def save_snapshot(outbox: Outbox, step: int, model: Tensors, keep: int, *, is_last: bool) -> None:
@@ -150,7 +158,7 @@ def is_last_snapshot(path: Path) -> bool:
 def thin_snapshots(storage: Storage, run_id: str, keep: int) -> None:
     """Delete all but the newest `keep` snapshots of a run."""
     for _, old in snapshots(storage, run_id)[:-keep]:
-        old.unlink(missing_ok=True)
+        storage.delete(old)
 
 
 def load_snapshot(storage: Storage, run_id: str, step: int) -> Tensors:

@@ -43,12 +43,13 @@ def record_config(config: RunConfig, cache_id: str, outbox: Outbox) -> None:
 def read_config(storage: Storage, run_id: str) -> RunConfig:
     """The settings of a run that was planned or begun in a storage. ValueError if there is none, or it is damaged."""
     path = config_path(storage, run_id)
+    storage.look(path)
     try:
         recorded = read_sealed(path)
         config = from_json(RunConfig, recorded["config"])
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ValueError(
-            f"run = {run_id!r} is not planned in {storage.root}; `plan` lists the runs of a grid"
+            f"run = {run_id!r} is not planned in {storage.address}; `plan` lists the runs of a grid"
         ) from error
     except KeyError as error:
         raise ValueError(f"{path} is damaged: it has no {error}") from error

@@ -1,8 +1,11 @@
 """What the training loop tells whoever listens: the loop knows of no notebook, widget or progress bar."""
 
+import dataclasses
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +18,7 @@ class Started:
     """Training tokens of the whole run."""
     device: str
     precision: str
+    num_processes: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +75,25 @@ def print_events(event: Event) -> None:
     print(describe(event), flush=True)
 
 
+def to_line(event: Event) -> str:
+    """One line of JSON, from which another process has the same event."""
+    return json.dumps({"event": type(event).__name__} | dataclasses.asdict(event), default=str)
+
+
+def from_line(line: str) -> Event | None:
+    """The event of a line; None if it holds none."""
+    try:
+        fields = json.loads(line)
+        kind = {kind.__name__: kind for kind in get_args(Event)}[fields.pop("event")]
+        return kind(**{name: Path(value) if name == "path" else value for name, value in fields.items()})
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
+
+
+def _together(num_processes: int) -> str:
+    return f", {num_processes} processes together" if num_processes > 1 else ""
+
+
 def describe(event: Event) -> str:
     """One line of words for `event`."""
     match event:
@@ -78,7 +101,7 @@ def describe(event: Event) -> str:
             begun = f"resumed at step {event.step:,}" if event.step else "new"
             return (
                 f"{event.run_id}: {begun}, {event.num_steps:,} steps, {event.num_tokens:,} tokens, "
-                f"{event.precision} on {event.device}"
+                f"{event.precision} on {event.device}{_together(event.num_processes)}"
             )
         case Logged():
             return (

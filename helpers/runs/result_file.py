@@ -101,7 +101,7 @@ def finished_result(config: RunConfig, storage: Storage, report: Callable[[str],
     ValueError if the result was measured on other data than the source holds now.
     """
     path = storage.result(config.run_id)
-    if not path.exists():
+    if not storage.has(path):
         return None
     try:
         result = read_result(path)

@@ -3,7 +3,19 @@
 import itertools
 from typing import Any
 
-_COMPARED = ("device", "precision", "micro_batch", "threads", "packages", "python", "git_revision", "environment")
+_COMPARED = (
+    "device",
+    "precision",
+    "micro_batch",
+    "processes",
+    "threads",
+    "packages",
+    "python",
+    "git_revision",
+    "environment",
+)
+_BEFORE = {"processes": 1}
+"""What sessions were that do not tell."""
 
 
 def sessions(record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -22,7 +34,7 @@ def changes(record: dict[str, Any]) -> list[str]:
     """What differed between the sessions of a run, such as `micro_batch: 2, from step 50: 16`; empty if nothing did."""
     told, found = sessions(record), []
     for name in _COMPARED:
-        values = [(session["from_step"], session.get(name)) for session in told]
+        values = [(session["from_step"], session.get(name, _BEFORE.get(name))) for session in told]
         turns = [pair for before, pair in itertools.pairwise(values) if pair[1] != before[1]]
         if turns:
             later = "".join(f", from step {step:,}: {_differing(name, values[0][1], value)}" for step, value in turns)

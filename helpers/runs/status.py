@@ -78,6 +78,7 @@ class RunStatus:
 
 def run_status(config: RunConfig, storage: Storage) -> RunStatus:
     """Of one run, without a download. A result that does not read is not counted; `verify` tells why."""
+    look_at_run(config.run_id, storage)
     with contextlib.suppress(OSError, ValueError, LookupError):
         result = read_result(storage.result(config.run_id))
         if result.run["run_id"] == config.run_id:
@@ -89,6 +90,15 @@ def run_status(config: RunConfig, storage: Storage) -> RunStatus:
     if reason:
         return RunStatus(config=config, status="failed", reason=reason, **progress)
     return RunStatus(config=config, status="begun" if progress else "missing", **progress)
+
+
+def look_at_run(run_id: str, storage: Storage) -> None:
+    """What an object store has by now of the files that tell a status; as it was known before while it is away."""
+    with contextlib.suppress(OSError):
+        storage.look(storage.result(run_id))
+        if not storage.result(run_id).exists():
+            records = (storage.run(run_id) / name for name in ("metrics.jsonl", "provenance.json", "files.json"))
+            storage.look(storage.notebook(run_id), *records)
 
 
 def notebook_error(path: Path, since_s: float = 0.0) -> str:

@@ -15,11 +15,13 @@ from typing import Any
 
 from helpers.data.flat_tokens import flat_fault
 from helpers.data.token_cache import MANIFEST, file_fault, read_manifest
+from helpers.mirror import copied
+from helpers.object_store import INDEX, index_fault
 from helpers.runs.checkpoints import best_path, checkpoint_fault, read_best, read_snapshot, snapshots, weights_sha256
 from helpers.runs.metrics import check_rows, measurements_path
 from helpers.runs.result_file import Result, read_result
 from helpers.seals import read_sealed
-from helpers.storage import Storage, is_marked, is_name
+from helpers.storage import Storage, is_marked, is_name, is_url
 
 _FETCH = "delete it and fetch or run again: the cache is mended"
 _RUN = "run the same again: it is written anew"
@@ -34,12 +36,18 @@ _TRAIN = (
 class Finding:
     """One file, or one checkpoint, that was looked at."""
 
-    path: Path
+    path: Path | str
+    """A file, or the URL of an object."""
     fault: str | None
     remedy: str
 
     def __str__(self) -> str:
         return f"{self.path} {self.fault}; {self.remedy}"
+
+    def at(self, folder: Path, address: str) -> "Finding":
+        """The same of a copy in `folder`, told of the place that it was copied from."""
+        place = f"{address.rstrip('/')}/{Path(self.path).relative_to(folder).as_posix()}"
+        return Finding(path=place, fault=self.fault and self.fault.replace(str(folder), address), remedy=self.remedy)
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,13 @@ class Verified:
 
 
 def verify_storage(root: str | Path) -> Verified:
-    """Read and hash every file of the storage at `root`. ValueError if there is no such folder."""
+    """Read and hash every file of the storage at `root`. ValueError if there is no such folder.
+
+    Of an object store a copy is verified that ends with this: nothing of it may be believed from this machine.
+    """
+    if is_url(root):
+        with copied(str(root)) as folder:
+            return Verified(tuple(found.at(folder, str(root)) for found in verify_storage(folder).findings))
     root = Path(root).expanduser().absolute()
     if not root.is_dir():
         raise ValueError(f"storage = {str(root)!r} is not a folder; use one that a run has written to")
@@ -147,6 +161,8 @@ def _look_at_run(storage: Storage, folder: Path) -> Iterator[Finding]:
     run_id = folder.name
     checkpoints = [storage.checkpoint(run_id, step) for step in storage.checkpoint_steps(run_id)]
     kept, result = dict(snapshots(storage, run_id)), _whole_result(storage.result(run_id))
+    if (folder / INDEX).exists():
+        yield _look(folder / INDEX, _RUN, index_fault, folder)
     records = ["config.json", *(["provenance.json"] if checkpoints or kept else [])]
     for path in (folder / name for name in records):
         yield _look(path, _RUN, _record_fault, path, run_id)

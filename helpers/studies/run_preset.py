@@ -7,7 +7,7 @@ from helpers.config import RunConfig
 from helpers.data.cache_id import cache_id
 from helpers.data.components import component_pools
 from helpers.data.fetch_arxiv import ensure_cache
-from helpers.data.token_cache import TokenCache, open_cache
+from helpers.data.token_cache import TokenCache, described_cache
 from helpers.grid.cluster import on_cluster, parse_cluster
 from helpers.grid.engines import LOCAL, EngineOptions
 from helpers.grid.plan import Measure, Plan, plan_grid
@@ -15,6 +15,7 @@ from helpers.grid.runner import GridReport, run_grid
 from helpers.grid.shard import WHOLE, Shard
 from helpers.grid.space import require_space
 from helpers.grid.status_table import GridStatus, grid_status
+from helpers.processes import require_one_process
 from helpers.repository import ROOT
 from helpers.runs.status import run_status
 from helpers.storage import Storage
@@ -24,7 +25,7 @@ from helpers.studies.preset import Components, ComponentsUnknown, Preset
 
 def known_runs(preset: Preset, storage: Storage, shard: Shard = WHOLE) -> list[RunConfig]:
     """The runs of a preset's shard, without a download; ComponentsUnknown if it takes the cache to tell them."""
-    cache = open_cache(storage, cache_id(preset.config.data))
+    cache = described_cache(storage, cache_id(preset.config.data))
     return shard.of(preset.runs(component_sizes(preset.config, cache)))
 
 
@@ -48,7 +49,7 @@ def plan_preset(
     if cluster:
         parse_cluster(cluster)
     study = find_study(preset.config.study)
-    place = () if storage.exists else (f"storage: {storage.root} is not there yet, so every run is new",)
+    place = () if storage.exists else (f"storage: {storage.address} is not there yet, so every run is new",)
     said = study.plan_note(
         known_runs(preset, storage), storage, measure=measure is not None, seed_deviation=seed_deviation
     )
@@ -75,6 +76,9 @@ def run_preset(
     cannot be trained, evaluated or compared, and if the disk has too little space.
     """
     engine.require_possible()
+    if storage.store:
+        storage.store.require_shared("the notebooks of a grid")
+    require_one_process("a grid starts the processes of its runs itself")
     part, study = Shard.parse(shard), find_study(preset.config.study)
     configs = _prepare(preset, storage, part, engine, report)
 

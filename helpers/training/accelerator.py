@@ -10,6 +10,7 @@ from helpers.config import RunConfig
 from helpers.environment import hidden_settings
 from helpers.models.window_model import WindowModel
 from helpers.storage import Storage
+from helpers.training.together import num_processes
 
 CPU_MICRO_BATCH = 32  # windows; larger ones leave the caches of a CPU and are no faster
 _MEMORY_SHARE = 0.9  # of the card; the rest is for fragmentation and what else lives there
@@ -34,11 +35,13 @@ def make_accelerator(config: RunConfig, storage: Storage, device: torch.device, 
 
 
 def choose_micro_batch(config: RunConfig, accelerator: Accelerator, model: WindowModel) -> int:
-    """Windows computed at once: as configured, else the global batch, on a GPU halved until its step fits the card."""
-    micro_batch = config.execution.micro_batch or config.train.batch_size
+    """Windows computed at once: as configured, else all of the process's share of the batch, on a GPU halved until a
+    step fits the card."""
+    share = -(-config.train.batch_size // num_processes())
+    micro_batch = config.execution.micro_batch or share
     if config.execution.micro_batch or accelerator.device.type == "cpu":
         limit = micro_batch if config.execution.micro_batch else CPU_MICRO_BATCH
-        return min(limit, config.train.batch_size)
+        return min(limit, share)
     while not _fits(accelerator, model, micro_batch, config.data.window_tokens):
         if micro_batch == 1:
             raise ValueError(f"model.size = {config.model.size!r} does not fit this GPU; use a smaller size")

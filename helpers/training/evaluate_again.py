@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from helpers.config import RunConfig
+from helpers.processes import require_one_process
 from helpers.runs.checkpoints import load_snapshot
 from helpers.runs.events import Subscriber, print_events
 from helpers.runs.result_file import finished_result, put_result
@@ -25,10 +26,11 @@ def evaluate_again(
     ValueError if the run is not done, or the step (the last one by default) was not retained. What other evaluations
     wrote stays: this one holds the run, and reads the file once it has measured.
     """
+    require_one_process("an evaluation is one process's work")
     with held_run(config, storage, subscribers) as (outbox, emit):
         result = finished_result(config, storage, outbox.report)
         if result is None:
-            raise ValueError(f"run = {config.run_id!r} has no result in {storage.root}; train it first")
+            raise ValueError(f"run = {config.run_id!r} has no result in {storage.address}; train it first")
         step = result.run["steps"] if step is None else step
         weights = load_snapshot(storage, config.run_id, step)
         run = prepare_run(config, outbox, emit)

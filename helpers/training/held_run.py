@@ -25,10 +25,12 @@ def held_run(
     with exclusive(storage.lock(config.run_id), f"run {config.run_id}"):
         try:
             outbox.finish(60 * config.execution.storage_patience_minutes)
+            if storage.store:
+                storage.store.pull_run(storage.run(config.run_id))
             yield outbox, emit
         except OSError as error:
             raise StorageAway(
-                f"run {config.run_id} stopped: {error.filename or storage.root} cannot be used now "
+                f"run {config.run_id} stopped: {error.filename or storage.address} cannot be used now "
                 f"({error.strerror or error}); what it had finished is kept. "
                 "Run the same again when the storage is back: it goes on from there"
             ) from error

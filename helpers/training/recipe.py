@@ -45,6 +45,9 @@ class Recipe:
     judge: Callable[[Run, TrainState, Measured], None] = no_judgement
     """What a measurement on the way changes in the state, such as a counter of patience in `extra`: the state and the
     rows that it comes from lie in the same checkpoint."""
+    splits: bool = False
+    """Whether several processes may do a step together: each computes its share of the batch, gradients are summed over
+    them, and no measurement changes the state, for only the first process measures."""
 
 
-WINDOWS = Recipe()
+WINDOWS = Recipe(splits=True)

@@ -22,6 +22,7 @@ from helpers.runs.result_file import SCHEMA, Measured, Result, Row
 from helpers.runs.sessions import ended_at, sessions
 from helpers.training.recipe import Recipe
 from helpers.training.run import Run
+from helpers.training.together import num_processes
 
 
 def mend_records(config: RunConfig, result: Result, outbox: Outbox) -> None:
@@ -61,6 +62,7 @@ def begin_session(run: Run, step: int, device: torch.device, precision: str, mic
     except (FileNotFoundError, ValueError):
         earlier = {"started": _now(), "sessions": []}
     session = {"from_step": step, "started": _now(), "precision": precision, "micro_batch": micro_batch}
+    session["processes"] = num_processes()
     done = ended_at(step, sessions(earlier))
     record = _data_provenance(run) | {"started": earlier["started"]}
     put_sealed(run.outbox, _provenance_path(run.outbox), record | {"sessions": [*done, session | provenance(device)]})

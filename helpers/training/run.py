@@ -1,4 +1,4 @@
-"""What a run works with: its cache, its papers, its windows, and the outbox of its files."""
+"""What a run works with: its cache, its papers, its windows, and the outbox of its files; and how it may end early."""
 
 from dataclasses import dataclass
 
@@ -13,6 +13,14 @@ from helpers.outbox import Outbox
 from helpers.runs.events import Subscriber
 from helpers.runs.length import order_of
 from helpers.storage import Storage
+
+
+class TrainingFailed(RuntimeError):
+    """A run that diverged; its last good checkpoint is kept."""
+
+
+class TimeIsUp(RuntimeError):
+    """A run that stopped at its `max_minutes`, with a checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)

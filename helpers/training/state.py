@@ -17,6 +17,7 @@ from helpers.runs.result_file import Row
 from helpers.training.accelerator import choose_micro_batch
 from helpers.training.run import Run
 from helpers.training.schedule import learning_rate
+from helpers.training.together import own_share, rank, sum_gradients
 
 
 @dataclass(kw_only=True)
@@ -112,27 +113,29 @@ def make_optimizer(train: TrainConfig, model: WindowModel) -> torch.optim.AdamW:
 
 
 def window_step(run: Run, state: TrainState) -> Stepped:
-    """One update with the global batch of the state's step."""
+    """One update with the global batch of the state's step, of which each process of the run computes its share."""
     batch = run.dataset.batch(state.step)
-    tokens_BT = torch.from_numpy(batch.tokens).to(state.accelerator.device, non_blocking=True)
-    return descend(run, state, (state.model(part) / batch.num_tokens for part in tokens_BT.split(state.micro_batch)))
+    tokens_BT = own_share(torch.from_numpy(batch.tokens)).to(state.accelerator.device, non_blocking=True)
+    parts = tokens_BT.split(state.micro_batch) if len(tokens_BT) else ()
+    return descend(run, state, (state.model(part) / batch.num_tokens for part in parts))
 
 
 def descend(run: Run, state: TrainState, losses: Iterable[torch.Tensor]) -> Stepped:
     """One update by the gradient of the sum of `losses`, one a micro-batch, each computed when it is asked for.
 
-    Gradients are summed over micro-batches, so the update is that of the whole batch. Dropout is drawn from (seed,
-    step): nothing random is carried from one step to the next.
+    Gradients are summed over micro-batches and processes, so the update is that of the whole batch. Dropout is drawn
+    from (seed, step, process): nothing random is carried from one step to the next.
     """
     config, accelerator = run.config, state.accelerator
     lr = learning_rate(config, state.step, run.num_steps)
-    torch.manual_seed(torch_seed(config.seed, Stream.DROPOUT, counter=state.step))
+    torch.manual_seed(torch_seed(config.seed, Stream.DROPOUT, counter=state.step, salt=rank()))
     for group in state.optimizer.param_groups:
         group["lr"] = lr
     loss_sum = torch.zeros((), device=accelerator.device)
     for loss in losses:
         accelerator.backward(loss)
         loss_sum += loss.detach()
+    sum_gradients(state.model.parameters(), loss_sum)
     grad_norm = accelerator.clip_grad_norm_(state.model.parameters(), config.train.clip_norm)
     state.optimizer.step()
     state.optimizer.zero_grad()

@@ -16,7 +16,7 @@ _MLFLOW_STORE = "MLFLOW_TRACKING_URI"
 
 @dataclass(kw_only=True)
 class Trackers:
-    report: Callable[[str], None]
+    report: Callable[[str], None] = print
     started: list[GeneralTracker] = field(default_factory=list)
     names_store: bool = False
 

@@ -7,6 +7,7 @@ killed goes on from its newest checkpoint and ends, on a CPU with the same numbe
 Every file goes through the run's outbox: a storage that is away does not stop the training.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Sequence
@@ -18,10 +19,12 @@ from accelerate import Accelerator
 
 from helpers.config import RunConfig
 from helpers.device import choose_device, choose_precision
-from helpers.environment import require_one_process
+from helpers.outbox import Outbox
+from helpers.processes import own_place
 from helpers.runs.checkpoints import (
     delete_checkpoints,
     is_last_snapshot,
+    load_checkpoint,
     load_newest_checkpoint,
     load_snapshot,
     save_checkpoint,
@@ -37,25 +40,20 @@ from helpers.runs.result_file import finished_result, put_result
 from helpers.storage import Storage, remove_leftovers
 from helpers.training.accelerator import make_accelerator, memory_bytes
 from helpers.training.held_run import held_run
+from helpers.training.launch import must_launch, train_in_processes
 from helpers.training.recipe import WINDOWS, Recipe
 from helpers.training.records import begin_session, mend_records, run_result
-from helpers.training.run import Run, prepare_run
+from helpers.training.run import Run, TimeIsUp, TrainingFailed, prepare_run
 from helpers.training.state import Stepped, TrainState, restore, to_checkpoint
+from helpers.training.together import join, num_processes, rank, require_together, tell
 from helpers.training.trackers import Trackers
 
+_TRAIN, _END = "train", "end"  # what the first process tells the others
 JUDGE_EVERY_STEPS = 50
 """How many steps a mean loss is of that is judged: whether a run diverges hangs on nothing that is not hashed."""
 _TELL_EVERY_S = 10.0
 """How often metrics.jsonl is published at least, where that is not Drive, which loses files that change often."""
 _LOSS_MEAN_DECAY = 0.9  # of the running mean of those
-
-
-class TrainingFailed(RuntimeError):
-    """A run that diverged; its last good checkpoint is kept."""
-
-
-class TimeIsUp(RuntimeError):
-    """A run that stopped at its `max_minutes`, with a checkpoint."""
 
 
 @dataclass(kw_only=True)
@@ -82,7 +80,7 @@ class Records:
         return cls(
             metrics=RowLog(outbox=run.outbox, path=metrics_path(storage, run_id)),
             measurements=RowLog(outbox=run.outbox, path=measurements_path(storage, run_id)),
-            trackers=Trackers.start(accelerator, run_id, storage, run.outbox.report),
+            trackers=Trackers.start(accelerator, run_id, storage, run.outbox.report) if rank() == 0 else Trackers(),
         )
 
     @property
@@ -99,9 +97,34 @@ def train_single_k(
     TimeIsUp at `max_minutes`, StorageAway if the storage does not take the end of the run, and RuntimeError if another
     process of this machine has the same run.
     """
-    require_one_process()
+    place = own_place()
+    require_together(config.execution.processes or place.count, storage, config.study, recipe.splits)
+    if must_launch(config, place):
+        return train_in_processes(config, storage, subscribers)
     if config.execution.threads:
         torch.set_num_threads(config.execution.threads)
+    join(place, choose_device(config.execution))
+    if not place.is_first:
+        _follow(config, storage, recipe)
+        return storage.result(config.run_id)
+    try:
+        path = _complete(config, storage, subscribers, recipe)
+    except (TrainingFailed, TimeIsUp):  # at a step at which the others have stopped too
+        tell(_END)
+        raise
+    tell(_END)
+    return path
+
+
+def _follow(config: RunConfig, storage: Storage, recipe: Recipe) -> None:
+    """Train with the first process, as often as it does, in silence: it alone writes, measures and tells."""
+    outbox = Outbox(storage=storage, run_id=config.run_id, report=lambda text: None)
+    while tell(None) == _TRAIN:
+        with contextlib.suppress(TrainingFailed, TimeIsUp):
+            train(prepare_run(config, outbox, lambda event: None), recipe)
+
+
+def _complete(config: RunConfig, storage: Storage, subscribers: Sequence[Subscriber], recipe: Recipe) -> Path:
     with held_run(config, storage, subscribers) as (outbox, emit):
         snapshots = storage.snapshot(config.run_id, 0).parent
         for folder in (storage.root, storage.run(config.run_id), snapshots, storage.results()):
@@ -113,6 +136,8 @@ def train_single_k(
             mend_records(config, result, outbox)
         thin_snapshots(storage, config.run_id, config.execution.keep_evaluated_snapshots)
         delete_checkpoints(storage, config.run_id)
+        if storage.store:
+            storage.store.tidy(storage.run(config.run_id))
     emit(Finished(run_id=config.run_id, path=storage.result(config.run_id)))
     return storage.result(config.run_id)
 
@@ -121,6 +146,7 @@ def _train_and_evaluate(run: Run, recipe: Recipe) -> None:
     record_config(run.config, run.cache.cache_id, run.outbox)
     step = _trained_step(run)
     if step is None:
+        tell(_TRAIN)
         step = train(run, recipe)
     run.finish_delivery()  # the evaluation reads what was delivered
     result = run_result(run, recipe, step)
@@ -141,7 +167,8 @@ def train(run: Run, recipe: Recipe = WINDOWS) -> int:
     state, records = recipe.start(run, accelerator), Records.start(run, accelerator)
     try:
         _resume(run, state, records)
-        begin_session(run, state.step, device, precision, state.micro_batch)
+        if rank() == 0:
+            begin_session(run, state.step, device, precision, state.micro_batch)
         emit(
             Started(
                 run_id=config.run_id,
@@ -150,6 +177,7 @@ def train(run: Run, recipe: Recipe = WINDOWS) -> int:
                 num_tokens=run.dataset.order.num_tokens,
                 device=device_name(device),
                 precision=precision,
+                num_processes=num_processes(),
             )
         )
         _train_steps(run, recipe, state, records)
@@ -157,8 +185,7 @@ def train(run: Run, recipe: Recipe = WINDOWS) -> int:
         run.outbox.report(f"stopped at step {state.step:,} of {run.num_steps:,}; {_kept(run)}. Run the same to go on")
         raise
     finally:
-        records.trackers.end()
-        accelerator.end_training()
+        records.trackers.end()  # and not the accelerator's end_training, which destroys the process group of others
     return state.step
 
 
@@ -172,7 +199,7 @@ def _train_steps(run: Run, recipe: Recipe, state: TrainState, records: Records) 
         _save(run, state, records, is_snapshot=True)
     began = saved_at = told_at = time.perf_counter()
     while not _is_over(run, state):
-        if state.step in to_measure:
+        if state.step in to_measure and rank() == 0:
             _measure(run, recipe, state, records)
         stepped = recipe.step(run, state)
         state.step += 1 + stepped.skipped_steps
@@ -185,7 +212,7 @@ def _train_steps(run: Run, recipe: Recipe, state: TrainState, records: Records) 
             continue
         progress = _log(run, state, records, progress, stepped)
         now = time.perf_counter()
-        is_time_up = execution.max_minutes is not None and now - began >= 60 * execution.max_minutes
+        is_time_up = execution.max_minutes is not None and tell(now - began >= 60 * execution.max_minutes)
         if is_snapshot or is_time_up or now - saved_at >= 60 * execution.checkpoint_every_minutes:
             _save(run, state, records, is_snapshot)
             saved_at = told_at = time.perf_counter()
@@ -265,6 +292,8 @@ def _log(run: Run, state: TrainState, records: Records, progress: Progress, step
 
 def _save(run: Run, state: TrainState, records: Records, is_snapshot: bool) -> None:
     """Rows, snapshot, checkpoint, in this order: what a checkpoint resumes from is there before it."""
+    if rank():
+        return
     config, began = run.config, time.perf_counter()
     records.metrics.publish()
     records.measurements.publish()
@@ -276,8 +305,11 @@ def _save(run: Run, state: TrainState, records: Records, is_snapshot: bool) -> N
 
 
 def _resume(run: Run, state: TrainState, records: Records) -> None:
-    """Make `state` and `records` those of the newest checkpoint, if there is one."""
-    checkpoint = load_newest_checkpoint(run.storage, run.config.run_id, run.outbox.report)
+    """Make `state` and `records` those of the newest checkpoint, if there is one: the first process chooses it."""
+    checkpoint = load_newest_checkpoint(run.storage, run.config.run_id, run.outbox.report) if rank() == 0 else None
+    step = tell(checkpoint and checkpoint.step)
+    if step is not None and checkpoint is None:
+        checkpoint = load_checkpoint(run.storage, run.config.run_id, step)
     if checkpoint is not None:
         restore(state, checkpoint)
         records.metrics.rows = checkpoint.state["metrics"]

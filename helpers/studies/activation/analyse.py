@@ -55,7 +55,7 @@ def analyse(storage: Storage) -> list[Path]:
     paths.append(_save_metrics(storage, runs))
     paths.append(publish_text(storage.table("activation_verdict.md"), verdicts(findings, files.left_out)))
     text = json_text(all_numbers(findings, runs, files.left_out))
-    return [*paths, publish_text(storage.table("activation_scaling.json"), text)]
+    return storage.delivered([*paths, publish_text(storage.table("activation_scaling.json"), text)])
 
 
 def verdicts(findings: Sequence[ActivationFindings], left_out: Sequence[str]) -> str:

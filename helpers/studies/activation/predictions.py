@@ -84,7 +84,7 @@ def _write_once(
     path: Path, anchors: Sequence[RunConfig], held_out: Sequence[RunConfig], storage: Storage, report: Report
 ) -> str | None:
     """The same under the prediction's lock: what stands is never replaced, and its time is taken last."""
-    if path.exists():
+    if storage.has(path):
         report(f"the prediction of the held-out runs stands: {path} (SHA-256 {file_sha256(path)[:16]})")
         return None
     begun = [config.run_id for config in held_out if _is_begun(config, storage)]
@@ -105,14 +105,14 @@ def _write_once(
         "laws": [_predicted_losses(law, points, held_out) for law in laws],
     }
     written = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-    publish_sealed(path, content | {"written": written})
+    storage.delivered([publish_sealed(path, content | {"written": written})])
     report(f"the prediction of the held-out runs is written: {path} (SHA-256 {file_sha256(path)[:16]})")
     return None
 
 
 def _is_begun(config: RunConfig, storage: Storage) -> bool:
     """Whether a run has trained: that it is planned does not count."""
-    return (storage.run(config.run_id) / "provenance.json").exists() or storage.result(config.run_id).exists()
+    return storage.has(storage.run(config.run_id) / "provenance.json") or storage.has(storage.result(config.run_id))
 
 
 def read_predictions(storage: Storage) -> tuple[list[Prediction], list[str]]:

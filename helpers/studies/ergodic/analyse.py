@@ -33,7 +33,7 @@ def analyse(storage: Storage) -> list[Path]:
     paths += save_conditions(storage, results, conditions)
     described = describe_papers(storage, results)
     paths += [path for description in described for path in description.paths]
-    return paths + save_report(storage, results, conditions, described)
+    return storage.delivered(paths + save_report(storage, results, conditions, described))
 
 
 def save_tables(storage: Storage, results: Results) -> list[Path]:

@@ -84,7 +84,7 @@ def _least(runs: list[RunConfig], storage: Storage, measure: bool, deviation: fl
 
 def _deviation(config: RunConfig, storage: Storage, measure: bool) -> tuple[float, str]:
     """The deviation to reckon with, and where it comes from."""
-    if measure and storage.results().exists():
+    if measure and (storage.store or storage.results().exists()):
         from helpers.studies.ergodic.matched import measured_deviation  # imports pandas
 
         measured, freedom, num_runs = measured_deviation(storage, shared_settings(config, VARIED))

@@ -70,7 +70,7 @@ def analyse(storage: Storage) -> list[Path]:
     texts += [f"Left out: {escaped(line)}" for line in files.left_out]
     paths += _save_tables(storage, runs, found, arms)
     text = "\n\n".join(part for part in texts if part) + "\n"
-    return [*paths, publish_text(storage.table("length_verdicts.md"), text)]
+    return storage.delivered([*paths, publish_text(storage.table("length_verdicts.md"), text)])
 
 
 def save_run(storage: Storage, run: LengthRun) -> list[Path]:

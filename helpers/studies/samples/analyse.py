@@ -47,7 +47,7 @@ def analyse(storage: Storage, lang: Lang = "en", report: Callable[[str], None] =
         paths += save_figure(storage, f"sample_scaling{suffix}", figure, figure_numbers(own))
     paths.append(publish_text(storage.table("samples_verdict.md"), verdicts(findings, files.left_out)))
     text = json_text({"conditions": [_numbers(own) for own in findings], "left_out": list(files.left_out)})
-    return [*paths, publish_text(storage.table("sample_scaling.json"), text)]
+    return storage.delivered([*paths, publish_text(storage.table("sample_scaling.json"), text)])
 
 
 def verdicts(findings: Sequence[SampleFindings], left_out: Sequence[str]) -> str:

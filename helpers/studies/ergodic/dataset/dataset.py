@@ -10,7 +10,7 @@ import pandas as pd
 from helpers.analysis import latex, tables
 from helpers.analysis.figures import save_figure
 from helpers.config import SPLITS, DataConfig
-from helpers.data.token_cache import TokenCache, open_cache
+from helpers.data.token_cache import TokenCache, described_cache
 from helpers.storage import Storage, is_name, publish_text
 from helpers.studies.ergodic.dataset import figures as dataset_figures
 from helpers.studies.ergodic.dataset.frames import Dataset, describe_dataset, repetition_by_run
@@ -85,7 +85,7 @@ def describe_papers(storage: Storage, results: Results) -> list[Description]:
             by_cache.setdefault((cache_id, int(runs["window_tokens"].iloc[0])), []).append(condition)
     found = []
     for (cache_id, window_tokens), conditions in by_cache.items():
-        if cache := open_cache(storage, cache_id):
+        if cache := described_cache(storage, cache_id):
             suffix = results.file_suffix(conditions[0])
             found.append(analyse_dataset(storage, cache, results, conditions, window_tokens, suffix))
     return found
