@@ -122,12 +122,17 @@ def train(options: RunOptions, run: str = "") -> int:
         run: A run_id instead, of a run that was planned in the storage, or of any run of the preset. `--set` then
             changes how it is executed.
     """
-    from helpers.training.train_single_k import train_single_k
+    from helpers.runs.done import tidy_end
 
-    config = _chosen_run(options, run)
-    path = train_single_k(config, options.open_storage(), recipe=find_study(config.study).recipe())
-    print(path)
+    config, storage = _chosen_run(options, run), options.open_storage()
+    print(tidy_end(config, storage) or _train(config, storage))
     return 0
+
+
+def _train(config: RunConfig, storage: Storage) -> Path:
+    from helpers.training.train_single_k import train_single_k  # imports torch
+
+    return train_single_k(config, storage, recipe=find_study(config.study).recipe())
 
 
 def _chosen_run(options: SelectedRuns, run: str) -> RunConfig:
