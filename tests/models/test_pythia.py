@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPTNeoXForCausalLM
 
 from helpers.counter_rng import Stream, torch_seed
@@ -10,6 +12,7 @@ from helpers.models.counts import embedding_rows
 from helpers.models.families import count_parameters, flops_per_token
 from helpers.models.language_model import build_model, weights_of
 from helpers.models.neox import as_transformers, neox_config
+from helpers.models.window_model import WindowModel
 
 PYTHIA_TOKENS = 50_277
 # Totals of the published checkpoints: EleutherAI/pythia README and the model cards.
@@ -45,6 +48,16 @@ def test_rows_are_padded_as_published() -> None:
 def test_flops_of_70m_by_hand() -> None:
     """6 x (6 layers x 12 x 512^2 + 50,304 x 512) + 12 x 6 x 512 x 100 = 271.5 MFLOP a token."""
     assert flops_per_token(PythiaConfig(size="70m"), PYTHIA_TOKENS, 100) == 271_466_496
+
+
+@pytest.mark.parametrize("size", ["tiny", "14m"])
+def test_flops_are_those_that_torch_counts(size: str) -> None:
+    """Every product of a step, forward and backward, with attention as the two products that it is."""
+    config = PythiaConfig(size=size, dropout=0.0)
+    model, tokens_BT = WindowModel(build_model(config, 300, 0, seed=0), 0), torch.zeros(2, 50, dtype=torch.long)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        model(tokens_BT).backward()
+    assert counter.get_total_flops() == tokens_BT.numel() * flops_per_token(config, 300, 50)
 
 
 def test_weights_depend_on_the_seed_alone() -> None:
