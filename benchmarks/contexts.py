@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from helpers.model_config import ContextTokenConfig
 from helpers.models.context_token import ContextToken
 from helpers.models.contexts import stream_contexts
+from helpers.models.head import summed_cross_entropy
 from helpers.models.language_model import build_model
-from helpers.models.window_model import summed_cross_entropy
 
 WINDOW = 512
 

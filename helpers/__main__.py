@@ -22,6 +22,7 @@ from helpers.grid.engines import LOCAL, EngineOptions
 from helpers.parents import die_with_parent
 from helpers.processes import own_place
 from helpers.repository import REPOSITORY, ROOT, set_repository
+from helpers.runs.events import Subscriber, print_events, to_line
 from helpers.storage import Storage
 from helpers.studies import STUDIES, find_preset, find_study
 from helpers.studies.preset import Preset
@@ -126,9 +127,7 @@ def train(options: RunOptions, run: str = "", events: bool = False, scratch: str
         events: Write what happens as lines of JSON.
         scratch: The local folder for what is on its way and what is mapped into memory. Empty: in the storage.
     """
-    from helpers.runs.events import print_events, to_line
-    from helpers.training.launch import error_line
-    from helpers.training.train_single_k import train_single_k
+    from helpers.runs.done import tidy_end
 
     place = own_place()
     if place.count > 1:
@@ -138,13 +137,22 @@ def train(options: RunOptions, run: str = "", events: bool = False, scratch: str
     subscriber = (lambda event: print(to_line(event), flush=True)) if events else print_events
     try:
         storage = Storage.at(options.storage, scratch or None)
-        path = train_single_k(config, storage, [subscriber], find_study(config.study).recipe())
+        path = None if events or place.count > 1 else tidy_end(config, storage)
+        path = path or _train(config, storage, subscriber)
     except (ValueError, RuntimeError) as error:
         if events and is_ours(error):
+            from helpers.training.launch import error_line
+
             _say(error_line(error), sys.stdout)
         raise
     _say(path, sys.stdout)
     return 0
+
+
+def _train(config: RunConfig, storage: Storage, subscriber: Subscriber) -> Path:
+    from helpers.training.train_single_k import train_single_k  # imports torch
+
+    return train_single_k(config, storage, [subscriber], find_study(config.study).recipe())
 
 
 def _chosen_run(options: SelectedRuns, run: str) -> RunConfig:

@@ -152,7 +152,8 @@ class TrainConfig:
     """On matrices; biases and norms are not decayed, nor are the embeddings of a gpt size."""
     clip_norm: float = 1.0
     precision: Literal["fp16", "bf16", "fp32"] = "fp16"
-    """What a GPU uses; a CPU trains in fp32 and says so."""
+    """What a GPU uses. A CPU trains in bf16 when asked, which pays where it has instructions for it, else in fp32, and
+    says so."""
     divergence_factor: float = 2.0
     """A logged loss above this multiple of its running mean ends the run as failed."""
 

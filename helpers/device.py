@@ -37,10 +37,10 @@ def choose_precision(train: TrainConfig, device: torch.device) -> tuple[str, str
     ValueError for bf16 on a card that only emulates it (`torch.cuda.is_bf16_supported` counts emulation).
     """
     wanted = train.precision
-    if device.type == "cpu":
+    if device.type == "cpu" and wanted != "bf16":
         reason = f"train.precision = {wanted} is for GPUs: this CPU trains in fp32"
         return "fp32", reason if wanted != "fp32" else None
-    if wanted == "bf16" and torch.cuda.get_device_capability(device) < (8, 0):
+    if wanted == "bf16" and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
         name = torch.cuda.get_device_name(device)
         raise ValueError(f"train.precision = 'bf16', but {name} computes bf16 only by emulation; use fp16 or fp32")
     return wanted, None

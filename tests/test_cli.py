@@ -119,9 +119,17 @@ def test_plan_of_a_shard_lists_its_runs(tmp_path, capsys):
 
 def test_train_and_eval_end_with_0_and_name_the_result(tmp_path, capsys):
     storage = ["--storage", str(tmp_path)]
-    assert main(["train", "--preset", "smoke", "--only", "k=2", *TINY, *storage]) == 0
-    path = Path(capsys.readouterr().out.splitlines()[-1])
+    train = ["train", "--preset", "smoke", "--only", "k=2", *TINY, *storage]
+    assert main(train) == 0
+    told = capsys.readouterr().out
+    path = Path(told.splitlines()[-1])
     assert path.exists()
+    code = (
+        f"import sys; from helpers.__main__ import main; assert main({train}) == 0; assert 'torch' not in sys.modules"
+    )
+    again = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.splitlines() == told.splitlines()[-2:], "of a done run, the end alone"
     assert main(["eval", "--run", path.stem, *storage]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(path)
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from helpers.data.flat_tokens import FlatTokens
 from helpers.data.window_order import WindowOrder, Windows
@@ -54,7 +55,13 @@ class WindowDataset:
 
 def read_windows(flat: FlatTokens, windows: Windows, window_tokens: int) -> np.ndarray:
     """Token ids [B, T] int64 of `windows`, NO_LOSS beyond each window's length."""
+    tokens = np.asarray(flat.tokens)  # as a plain array: a memmap makes a new memmap of each index
     first_B = flat.offsets[windows.paper] + windows.start
-    position_T = np.arange(window_tokens)
-    place_BT = np.minimum(first_B[:, None] + position_T, len(flat.tokens) - 1)
-    return np.where(position_T < windows.length[:, None], flat.tokens[place_BT].astype(np.int64), NO_LOSS)
+    if first_B.max(initial=0) + window_tokens <= len(tokens):  # each row is copied as one piece
+        tokens_BT = sliding_window_view(tokens, window_tokens)[first_B].astype(np.int64)
+    else:  # a short window at the very end of the split
+        place_BT = np.minimum(first_B[:, None] + np.arange(window_tokens), len(tokens) - 1)
+        tokens_BT = tokens[place_BT].astype(np.int64)
+    if windows.length.min(initial=window_tokens) < window_tokens:
+        tokens_BT[np.arange(window_tokens) >= windows.length[:, None]] = NO_LOSS
+    return tokens_BT

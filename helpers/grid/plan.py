@@ -15,6 +15,7 @@ from helpers.data.cache_id import cache_id
 from helpers.data.components import select
 from helpers.data.token_cache import TokenCache, described_cache
 from helpers.evaluation.windows import require_evaluation
+from helpers.grid.costs import cost_lines
 from helpers.grid.space import RunSpace, folder_bytes, needed_bytes, run_space, unpacked_bytes
 from helpers.grid.status_table import GRID, axis_cells
 from helpers.grid.text import aligned, count, duration, size
@@ -43,6 +44,7 @@ class PlannedRun:
     parameters: int | None
     non_embedding: int
     flops: int | None
+    """Of training, exact: every product of the model."""
     seconds: float | None
     """Estimated time of the steps still to do."""
     space: RunSpace | None
@@ -56,6 +58,11 @@ class PlannedRun:
     def repetition(self) -> float | None:
         """How often each unique token is seen on average."""
         return None if self.unique_tokens is None or self.tokens is None else self.tokens / self.unique_tokens
+
+    @property
+    def flops_6nd(self) -> int | None:
+        """The rule of thumb 6 N D (Kaplan et al. 2020, arXiv 2001.08361) of all parameters."""
+        return None if self.parameters is None or self.tokens is None else 6 * self.parameters * self.tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,9 +233,17 @@ def _totals(plan: Plan) -> str:
             f"{len(plan.runs)} runs: {done} done, {len(plan.pending)} to do",
             f"training tokens: {_known(plan.total('tokens'), count)}, "
             f"{_known(plan.total('tokens', pending=True), count)} of them in runs to do",
-            f"FLOPs: {_known(plan.total('flops'), lambda flops: f'{flops:.2e}')}",
+            f"FLOPs: {_known(plan.total('flops'), lambda flops: f'{flops:.2e}')}, "
+            f"{_known(plan.total('flops_6nd'), lambda flops: f'{flops:.2e}')} as 6 N D",
             f"time on this device, one run after another: {_known(time, duration, 'unknown')}",
             f"storage when all are done, with the cache: {_known(plan.storage_bytes, size)}",
             f"free space needed for the runs to do, {plan.workers} at a time: {_known(plan.needed_bytes, size)}",
+            *_costs(plan),
         ]
     )
+
+
+def _costs(plan: Plan) -> list[str]:
+    """Of the runs to do, once the cache tells how large they are."""
+    flops, pending = plan.total("flops", pending=True), plan.pending
+    return cost_lines(flops, max(run.parameters for run in pending)) if pending and flops else []

@@ -28,9 +28,9 @@ class Family:
 
 
 def _build_pythia(model: PythiaConfig, vocab_size: int, bos_id: int) -> "nn.Module":
-    from helpers.models.pythia import PythiaForCausalLM, neox_config
+    from helpers.models.pythia import Pythia
 
-    return PythiaForCausalLM(neox_config(model, vocab_size, bos_id))
+    return Pythia(model, vocab_size)
 
 
 def _build_gpt(model: GptConfig, vocab_size: int, bos_id: int) -> "nn.Module":

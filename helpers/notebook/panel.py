@@ -12,7 +12,7 @@ from helpers.data.cache_id import cache_id
 from helpers.data.token_cache import read_manifest
 from helpers.grid.text import count, duration, size
 from helpers.models.families import flops_per_token
-from helpers.notebook.peak import peak_flops
+from helpers.peak import peak_flops
 from helpers.runs.events import Evaluated, Event, Finished, Logged, Notice, Saved, Started
 from helpers.runs.metrics import metrics_path, read_metrics
 from helpers.runs.result_file import Result, read_result

@@ -32,13 +32,14 @@ def _device_lines(config: RunConfig) -> list[str]:
     from helpers.device import choose_device, choose_precision
 
     device = choose_device(config.execution)
-    precision, _ = choose_precision(config.train, device)
+    precision, reason = choose_precision(config.train, device)
     if device.type == "cpu":
         gpu = "Kaggle: Settings, Accelerator, GPU T4 x2" if on_kaggle() else "Colab: Runtime, Change runtime type, T4"
         words = f"enough for a preset that says so, such as demo; a GPU on {gpu}"
         return [
             f"device: CPU, {torch.get_num_threads()} threads, {words}",
-            f"precision: {precision}, because a CPU gains nothing from fp16",
+            f"precision: {precision}, "
+            + ("as train.precision says" if reason is None else "because a CPU gains nothing from fp16"),
         ]
     card = torch.cuda.get_device_properties(device)
     bf16 = "computes bf16 too" if (card.major, card.minor) >= (8, 0) else "would only emulate bf16"

@@ -18,7 +18,8 @@ from helpers.data.window_dataset import NO_LOSS, read_windows
 from helpers.evaluation.bayes import BayesReference
 from helpers.evaluation.eval_xe import clustered_standard_error, cross_entropy, evaluate, summarise
 from helpers.evaluation.windows import evaluation_windows
-from helpers.models.language_model import build_model
+from helpers.models.language_model import build_model, weights_of
+from helpers.models.neox import as_transformers
 from helpers.models.window_model import WindowModel
 from helpers.runs.result_file import Result, read_result, write_result
 from helpers.settings import apply_overrides
@@ -49,7 +50,8 @@ def test_xe_is_that_of_transformers_on_padded_sequences(storage: Storage, cache:
     selection = select(CONFIG, cache)
     measured = evaluate(CONFIG, storage, cache, selection, model.state_dict(), 0, lambda event: None)
     summary = measured.summary
-    expected = [mean_loss(model, storage, cache, name) for name in selection.components]
+    theirs = as_transformers(CONFIG.model, cache.vocab_size, cache.bos_id, weights_of(model))
+    expected = [mean_loss(theirs, storage, cache, name) for name in selection.components]
     assert [row["xe"] for row in measured.rows] == pytest.approx(expected, abs=1e-5)
     assert summary["xe"] == pytest.approx(np.mean(expected), abs=1e-5)
     assert summary["ppl"] == pytest.approx(np.exp(np.mean(expected)), rel=1e-5)

@@ -19,8 +19,9 @@ from helpers.models.counts import embedding_rows
 from helpers.models.families import count_non_embedding, count_parameters, flops_per_token
 from helpers.models.gpt import GPT, Layer
 from helpers.models.gpt_counts import feed_forward_width
+from helpers.models.head import CHUNK_LOGITS
 from helpers.models.language_model import build_model
-from helpers.models.window_model import CHUNK_LOGITS, WindowModel
+from helpers.models.window_model import WindowModel
 from helpers.runs.checkpoints import load_newest_checkpoint, load_snapshot
 from helpers.runs.result_file import read_result
 from helpers.settings import apply_overrides

@@ -10,7 +10,8 @@ from helpers.data.fetch_arxiv import ensure_cache
 from helpers.evaluation.eval_xe import load_model
 from helpers.model_config import GptConfig, PythiaConfig
 from helpers.models.language_model import build_model, load_weights, weights_of
-from helpers.models.pythia import PythiaForCausalLM
+from helpers.models.neox import as_transformers
+from helpers.models.pythia import Pythia
 from helpers.runs.checkpoints import load_newest_checkpoint, load_snapshot, weights_sha256
 from helpers.runs.result_file import read_result
 from helpers.runs.verify import verify_storage
@@ -35,10 +36,12 @@ def test_every_tensor_has_a_name_of_ours():
 
 @pytest.mark.parametrize("head", ["embed_out.weight", "lm_head.weight"])
 def test_files_of_both_versions_of_transformers_are_read(head):
-    model = build_model(PythiaConfig(size="tiny"), 300, 0, seed=0)
-    theirs = {re.sub("^(embed_out|lm_head).weight$", head, name): t for name, t in model.state_dict().items()}
+    config = PythiaConfig(size="tiny")
+    model = build_model(config, 300, 0, seed=0)
+    theirs = as_transformers(config, 300, 0, weights_of(model)).state_dict()
+    theirs = {re.sub("^(embed_out|lm_head).weight$", head, name): tensor for name, tensor in theirs.items()}
     assert head in theirs
-    other = build_model(PythiaConfig(size="tiny"), 300, 0, seed=1)
+    other = build_model(config, 300, 0, seed=1)
     load_weights(other, theirs)
     assert weights_sha256(weights_of(other)) == weights_sha256(weights_of(model))
 
@@ -56,7 +59,7 @@ def test_a_tensor_that_is_missing_or_unknown_is_an_error():
 
 def as_before(name: str) -> str:
     """What a file of an earlier version, under transformers 5.0, calls a tensor."""
-    return name.replace("lm_head", "embed_out")
+    return re.sub("^head", "embed_out", name)
 
 
 def test_a_run_that_began_under_older_names_goes_on_to_the_same_bits(tiny_config, tmp_path, monkeypatch):
@@ -64,7 +67,7 @@ def test_a_run_that_began_under_older_names_goes_on_to_the_same_bits(tiny_config
     expected = read_result(train_single_k(tiny_config, whole))
     stopped = dataclasses.replace(tiny_config.execution, max_minutes=1e-9, log_every_steps=1, snapshot_every_steps=1)
     with monkeypatch.context() as patch:
-        patch.setattr(PythiaForCausalLM, "name_in_files", staticmethod(as_before))
+        patch.setattr(Pythia, "name_in_files", staticmethod(as_before))
         with pytest.raises(TimeIsUp):
             train_single_k(dataclasses.replace(tiny_config, execution=stopped), cut)
     checkpoint = load_newest_checkpoint(cut, tiny_config.run_id, print)

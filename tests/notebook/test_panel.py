@@ -8,7 +8,7 @@ import pytest
 
 from helpers.notebook import panel as panel_module
 from helpers.notebook.panel import HTML_S, LivePanel, train_under
-from helpers.notebook.peak import peak_flops
+from helpers.peak import peak_flops
 from helpers.runs.events import Evaluated, Finished, Logged, Notice, Saved, Started
 from helpers.runs.metrics import metrics_path
 from helpers.runs.result_file import SCHEMA, Result, write_result

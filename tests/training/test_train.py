@@ -287,6 +287,17 @@ def test_a_cpu_says_why_it_trains_in_fp32(tmp_path: Path) -> None:
     assert any("this CPU trains in fp32" in event.text for event in notices if isinstance(event, Notice))
 
 
+def test_a_cpu_trains_in_bf16_when_asked(tmp_path: Path) -> None:
+    """Close to what it trains in fp32, and not the same."""
+    xe = {}
+    for precision in ("bf16", "fp32"):
+        config, events = apply_overrides(CONFIG, [f"train.precision={precision}"]), []
+        result = read_result(train_single_k(config, Storage.at(tmp_path), [events.append]))
+        assert [event.precision for event in events if isinstance(event, Started)] == [precision]
+        xe[precision] = result.summaries[-1]["xe"]
+    assert xe["bf16"] == pytest.approx(xe["fp32"], abs=0.01) and xe["bf16"] != xe["fp32"]
+
+
 def test_checkpoints_keep_their_number_and_lie_where_they_say(tmp_path: Path) -> None:
     saved: list[Saved] = []
     seen = []

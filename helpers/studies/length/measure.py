@@ -10,8 +10,8 @@ B sequences, T targets of a sequence (it has T + 1 tokens), W window, D width, V
 
 import torch
 
+from helpers.models.head import CHUNK_LOGITS
 from helpers.models.stream_model import StreamModel
-from helpers.models.window_model import CHUNK_LOGITS
 
 BATCH_TOKENS = {"cpu": 2**13, "cuda": 2**18}
 """Inputs of one forward over windows: in the caches of a CPU, in the memory of a GPU."""

@@ -15,10 +15,11 @@ from accelerate import Accelerator
 from torch import nn
 
 from helpers.counter_rng import Stream, salt_of, torch_seed
+from helpers.models.head import summed_cross_entropy
 from helpers.models.language_model import build_model
 from helpers.models.stream_model import StreamModel
 from helpers.models.ttt import TTTState
-from helpers.models.window_model import WindowModel, summed_cross_entropy
+from helpers.models.window_model import WindowModel
 from helpers.runs.checkpoints import save_best
 from helpers.runs.result_file import Measured
 from helpers.studies.length.evaluate import evaluate, sequences_of

@@ -15,8 +15,8 @@ from torch import nn
 from helpers.counter_rng import Stream, torch_seed
 from helpers.data.window_order import Windows
 from helpers.models.contexts import stream_contexts
+from helpers.models.head import summed_cross_entropy
 from helpers.models.language_model import build_model
-from helpers.models.window_model import summed_cross_entropy
 from helpers.runs.checkpoints import Tensors
 from helpers.studies.samples.embedding import pretrained_embedding
 from helpers.studies.samples.evaluate import evaluate, rank_rows, validation_rows

@@ -10,7 +10,7 @@ import torch
 
 from helpers.evaluation.eval_xe import clustered_standard_error
 from helpers.models.context_token import ContextToken
-from helpers.models.window_model import CHUNK_LOGITS
+from helpers.models.head import CHUNK_LOGITS
 
 
 @torch.no_grad()
