@@ -160,7 +160,13 @@ CHINCHILLA = Law(
     has_offset=True,
     min_scales=3,
 )
-LAWS = {law.name: law for law in (POWER_LAW, OFFSET_POWER_LAW, CHINCHILLA)}
+THREE_TERMS = dataclasses.replace(
+    CHINCHILLA,
+    name="three",
+    equation="L = E + A N^-alpha + B D^-beta + F x^-gamma",
+    terms=(*CHINCHILLA.terms, Term(coefficient="F", exponent="gamma", scale="x")),
+)
+LAWS = {law.name: law for law in (POWER_LAW, OFFSET_POWER_LAW, CHINCHILLA, THREE_TERMS)}
 
 
 def changed(law: Law, fix: Sequence[str] = (), tie: Sequence[str] = ()) -> Law:
@@ -208,7 +214,7 @@ def log_loss_and_shares(design: np.ndarray, theta: np.ndarray) -> tuple[np.ndarr
 
 def derivatives(design: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """The derivatives of log L by theta (B, p, n): the design, weighted by each term's share of the loss."""
-    terms, num, n = shares.shape
+    _, num, n = shares.shape
     slopes = np.zeros((num, design.shape[2], n))
     for k, column in zip(*np.nonzero(design.any(axis=0)), strict=True):  # most parameters are in one term
         slopes[:, column] += shares[k] * design[:, k, column]
