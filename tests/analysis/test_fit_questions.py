@@ -111,17 +111,22 @@ def judged(name: str) -> tuple[JudgedForm, list[JudgedForm]]:
 
 @pytest.mark.parametrize("name", ["sum", "power mean", "effective data", "between E and L0"])
 def test_the_true_form_is_found(name) -> None:
-    """By AICc, with its parameters, and unless it is the sum, which the others hold, by the held-out error."""
+    """By AICc, with its parameters, and by the held-out error. The other forms hold the sum of two terms: where it is
+    the truth it is as good as any, and the power of the mean that holds it is 1."""
     best, found = judged(name)
+    if name == "sum":
+        assert next(own for own in found if own.name == "sum").delta < 4
+        low, high = next(own for own in found if own.name == "power mean").interval["q"]
+        assert low < 1 < high
+        return
     assert best.name == name and best.delta == 0
-    truth = {"E": (1.8, 0.02), "alpha": (0.35, 0.02), "beta": (0.37, 0.02), "q": (2.0, 0.1), "R": (15.0, 1.0)}
-    for parameter, value in best.params.items():
-        if parameter in truth:
-            assert value == pytest.approx(truth[parameter][0], abs=truth[parameter][1]), parameter
+    truth = {"E": (1.8, 0.05), "alpha": (0.35, 0.03), "beta": (0.37, 0.03), "q": (2.0, 0.15), "R": (15.0, 1.5)}
+    for parameter in set(best.params) & set(truth):
+        value, most = truth[parameter]
+        assert best.params[parameter] == pytest.approx(value, abs=most), parameter
     for parameter, (low, high) in best.interval.items():
         assert low < truth[parameter][0] < high
-    if name != "sum":
-        assert best.held_out_error < 0.5 * next(own for own in found if own.name == "sum").held_out_error
+    assert best.held_out_error < 0.5 * next(own for own in found if own.name == "sum").held_out_error
 
 
 def test_effective_data_by_hand() -> None:
