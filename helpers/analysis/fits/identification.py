@@ -45,7 +45,7 @@ def _require_scales(law: Law, scales: np.ndarray, where: str) -> None:
 
 def _require_apart(law: Law, logs: np.ndarray, where: str) -> None:
     """No scale that the others give by a power of each, and what such runs tell nevertheless."""
-    for place, term in enumerate(law.terms):
+    for place, term in reversed(list(enumerate(law.terms))):  # the third scale is the first to be doubted
         if _alone(logs, place) >= _COLLINEAR:
             continue
         others = " and ".join(other.scale for other in law.terms if other is not term)
