@@ -30,7 +30,7 @@ class Allocation:
 
 def compute_exponent(draws: Draws, arm: str = "") -> Estimate:
     """a = beta / (alpha + beta): the power of C by which the best N grows."""
-    return draws.estimate(lambda theta: _exponent(draws, theta, arm))
+    return draws.estimate(lambda theta: exponent_of_compute(draws, theta, arm))
 
 
 def allocate(draws: Draws, flops: float, arm: str = "") -> Allocation:
@@ -59,7 +59,8 @@ def allocate(draws: Draws, flops: float, arm: str = "") -> Allocation:
     )
 
 
-def _exponent(draws: Draws, theta: np.ndarray, arm: str) -> np.ndarray:
+def exponent_of_compute(draws: Draws, theta: np.ndarray, arm: str = "") -> np.ndarray:
+    """a (B,) of each theta (B, p)."""
     alpha, beta, *_ = _parts(draws, theta, arm)
     with np.errstate(divide="ignore", invalid="ignore"):
         return _known(beta / (alpha + beta), 0.5)

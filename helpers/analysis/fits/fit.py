@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 
 from helpers.analysis.fits.coordinates import Coordinates
 from helpers.analysis.fits.identification import require_identified
 from helpers.analysis.fits.laws import Law, log_loss
-from helpers.analysis.fits.objective import HUBER, LEAST_SQUARES, Minima, Problem, minimise
+from helpers.analysis.fits.objective import HUBER, LEAST_SQUARES, Minima, Problem, minimise, settle
 from helpers.analysis.fits.points import Points
 from helpers.analysis.fits.scale import TUNING, noise_scale
 from helpers.analysis.fits.starts import starts
@@ -27,8 +26,6 @@ _MET = 4
 """Digits of the centred parameters."""
 _COARSE = 1e-6
 """Of the objective: where a descent that will go on may rest."""
-_RESCALE = 1e3
-"""The objective is near 1e-3; unscaled, L-BFGS-B would stop on its absolute tolerances."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,22 +144,11 @@ def _with_noise_sized_delta(coordinates: Coordinates, law: Law, begin: np.ndarra
 
 
 def _polished(problem: Problem, ended: Minima) -> tuple[np.ndarray, float]:
-    """The best few descents, continued by L-BFGS-B with analytic gradients; the lowest of them and its objective."""
-    best = ended.theta[ended.objective.argmin()], float(ended.objective.min())
-    bounds = list(zip(problem.lower, problem.upper, strict=True))
-    for place in np.argsort(ended.objective, kind="stable")[:_NUM_POLISHED]:
-        polished = minimize(
-            _rescaled, ended.theta[place], args=(problem,), jac=True, method="L-BFGS-B", bounds=bounds,
-            options={"maxiter": 1000, "ftol": 1e-15, "gtol": 1e-10},
-        )  # fmt: skip
-        if polished.fun / _RESCALE < best[1]:
-            best = polished.x, polished.fun / _RESCALE
-    return best
-
-
-def _rescaled(theta: np.ndarray, problem: Problem) -> tuple[float, np.ndarray]:
-    value, gradient = problem.value_and_gradient(theta)
-    return value * _RESCALE, gradient * _RESCALE
+    """The best few descents, continued until nothing is gained, and the lowest of them settled; and its objective."""
+    best = np.argsort(ended.objective, kind="stable")[:_NUM_POLISHED]
+    polished = minimise(problem, ended.theta[best], 0.0)
+    settled = settle(problem, polished.theta[polished.objective.argmin()])
+    return settled, float(problem.values(settled[None])[0])
 
 
 def _doubts(law: Law, problem: Problem, best: np.ndarray, begin: np.ndarray, num_agreeing: int) -> list[str]:

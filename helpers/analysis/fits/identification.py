@@ -6,7 +6,7 @@ from helpers.analysis.fits.laws import Law
 from helpers.analysis.fits.points import Points
 
 _COLLINEAR = 1e-3
-"""The share of the variance of log D that is not a straight line in log N; rounding D = 20 N leaves less."""
+"""The share of the variance of one log scale that is no straight line in the others; rounding D = 20 N leaves less."""
 
 
 def require_identified(law: Law, points: Points) -> None:
@@ -39,13 +39,32 @@ def _require_scales(law: Law, scales: np.ndarray, where: str) -> None:
                 f"law = {law.name!r} needs {law.min_scales} distinct values of {term.scale}{where}, not {num_distinct}"
                 f"{reason}; use more sizes{', or law = power' if law.name == 'offset' else ''}"
             )
-    if len(law.terms) == 2 and _alone(np.log(scales)) < _COLLINEAR:
+    if len(law.terms) > 1:
+        _require_apart(law, np.log(scales), where)
+
+
+def _require_apart(law: Law, logs: np.ndarray, where: str) -> None:
+    """No scale that the others give by a power of each, and what such runs tell nevertheless."""
+    for place, term in reversed(list(enumerate(law.terms))):  # the third scale is the first to be doubted
+        if _alone(logs, place) >= _COLLINEAR:
+            continue
+        others = " and ".join(other.scale for other in law.terms if other is not term)
+        if len(law.terms) > 2:
+            raise ValueError(
+                f"{term.scale} follows from {others}{where}, so {term.exponent} cannot be told; use runs in which it is"
+                " varied alone, or law = 'chinchilla'"
+            )
+        power = float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0])
         raise ValueError(
-            f"N and D move together{where} (D / N is a fixed ratio, or a power of N), so alpha and beta cannot be told"
-            " apart; use runs of one N at several D, or law = 'offset' in C = 6 N D"
+            f"N and D move together{where} (D ~ N^{power:.3g}), so alpha and beta cannot be told apart; use runs of one"
+            f" N at several D. What these runs tell is E and one exponent b of compute, between alpha / {1 + power:.3g}"
+            f" and beta / {(1 + power) / power:.3g}: law = 'offset' in x = C = 6 N D"
         )
 
 
-def _alone(logs: np.ndarray) -> float:
-    """The share of the second column's variance that a straight line in the first leaves: 1 - r^2."""
-    return 1 - float(np.corrcoef(logs.T)[0, 1]) ** 2
+def _alone(logs: np.ndarray, place: int) -> float:
+    """The share of the variance of one column (of n, scales) that a straight line in the others leaves."""
+    column = logs[:, place] - logs[:, place].mean()
+    others = np.column_stack([np.ones(len(logs)), np.delete(logs, place, axis=1)])
+    left = column - others @ np.linalg.lstsq(others, column, rcond=None)[0]
+    return float(left @ left / (column @ column))

@@ -27,7 +27,7 @@ from helpers.analysis.fits.fit import Fit, fit
 from helpers.analysis.fits.laws import Law, log_loss, log_loss_and_jacobian
 from helpers.analysis.fits.objective import minimise
 from helpers.analysis.fits.points import Points
-from helpers.analysis.fits.scale import TUNING
+from helpers.analysis.fits.scale import TUNING, far_out
 
 MANY_CLUSTERS = 30
 """From here on pairs are drawn again."""
@@ -154,14 +154,18 @@ def draw_noise(fitted: Fit, num_draws: int = NUM_DRAWS, seed: int = 0) -> Draws:
 def noise_parts(fitted: Fit) -> tuple[float, float, int]:
     """The deviations of log loss of a run of weight 1 and of its configuration, and the degrees of freedom of both.
 
-    Rows far out count as `TUNING` scales, but for least squares, which they move as far as they lie. Configurations are
-    given noise of their own where their means lie further from the law than seeds let them (F test at `_POOLED`); its
-    size is then told by configurations less parameters.
+    Where rows lie far out, they count as `TUNING` scales, but for least squares, which they move as far as they lie;
+    where none does, the standard deviation is told best by squares. Configurations are given noise of their own where
+    their means lie further from the law than seeds let them (F test at `_POOLED`); its size is then told by
+    configurations less parameters.
     """
     points, num_params = fitted.points, fitted.law.num_free
     freedom, groups = len(points) - num_params, points.configurations
     within, between = len(points) - points.num_clusters, points.num_clusters - num_params
-    scale, most = (fitted.deviation, np.inf) if np.isinf(fitted.delta) else (fitted.scale, TUNING * fitted.scale)
+    far = far_out(fitted.residuals, points.weights, fitted.scale, num_params)
+    is_robust = len(far) > 0 and not np.isinf(fitted.delta)
+    scale, most = (fitted.scale, TUNING * fitted.scale) if is_robust else (fitted.deviation, np.inf)
+    scale = scale if fitted.scale else 0.0  # all but a few residuals are rounding
     if within < 1 or between < 1 or scale == 0:
         return scale, 0.0, freedom
     clipped = np.clip(fitted.residuals * np.sqrt(points.weights), -most, most)

@@ -160,7 +160,13 @@ CHINCHILLA = Law(
     has_offset=True,
     min_scales=3,
 )
-LAWS = {law.name: law for law in (POWER_LAW, OFFSET_POWER_LAW, CHINCHILLA)}
+THREE_TERMS = dataclasses.replace(
+    CHINCHILLA,
+    name="three",
+    equation="L = E + A N^-alpha + B D^-beta + F x^-gamma",
+    terms=(*CHINCHILLA.terms, Term(coefficient="F", exponent="gamma", scale="x")),
+)
+LAWS = {law.name: law for law in (POWER_LAW, OFFSET_POWER_LAW, CHINCHILLA, THREE_TERMS)}
 
 
 def changed(law: Law, fix: Sequence[str] = (), tie: Sequence[str] = ()) -> Law:
@@ -187,20 +193,29 @@ def _any(names: Sequence[str]) -> str:
 
 def log_loss(design: np.ndarray, theta: np.ndarray) -> np.ndarray:
     """log L (B, n) of B parameter vectors (B, p)."""
-    return _terms(design, theta)[0]
+    return log_loss_and_shares(design, theta)[0]
 
 
 def log_loss_and_jacobian(design: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """log L (B, n) and its derivatives by theta (B, n, p): the design, weighted by each term's share of the loss."""
-    value, shares = _terms(design, theta)
-    return value, sum(shares[:, :, k, None] * design[None, :, k, :] for k in range(design.shape[1]))
+    """log L (B, n) and its derivatives by theta (B, n, p)."""
+    value, shares = log_loss_and_shares(design, theta)
+    return value, np.swapaxes(derivatives(design, shares), 1, 2)
 
 
-def _terms(design: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """log L (B, n) and the terms' shares of L (B, n, terms), by log-sum-exp."""
-    n, terms, p = design.shape
-    logs = (theta @ design.reshape(n * terms, p).T).reshape(len(theta), n, terms)
-    highest = logs.max(axis=2, keepdims=True)
-    parts = np.exp(logs - highest)
-    total = parts.sum(axis=2, keepdims=True)
-    return (highest + np.log(total))[..., 0], parts / total
+def log_loss_and_shares(design: np.ndarray, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """log L (B, n) and each term's share of L (terms, B, n), by log-sum-exp; terms come first, for they are few."""
+    logs = np.stack([theta @ design[:, k].T for k in range(design.shape[1])])
+    highest = logs.max(axis=0)
+    shares = np.exp(np.subtract(logs, highest, out=logs), out=logs)
+    total = shares.sum(axis=0)
+    shares /= total
+    return highest + np.log(total), shares
+
+
+def derivatives(design: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """The derivatives of log L by theta (B, p, n): the design, weighted by each term's share of the loss."""
+    _, num, n = shares.shape
+    slopes = np.zeros((num, design.shape[2], n))
+    for k, column in zip(*np.nonzero(design.any(axis=0)), strict=True):  # most parameters are in one term
+        slopes[:, column] += shares[k] * design[:, k, column]
+    return slopes

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from helpers.analysis.fits.laws import log_loss, log_loss_and_jacobian
+from helpers.analysis.fits.laws import derivatives, log_loss, log_loss_and_jacobian, log_loss_and_shares
 
 HUBER = 1e-3
 """Hoffmann et al. 2022, D.3: residuals of log L beyond this count by their size, not their square."""
@@ -17,8 +17,10 @@ LEAST_SQUARES = np.inf
 _MAX_STEPS = 500
 _DAMPING = 1e-3
 _MAX_DAMPING = 1e12
-_CHUNK = 4_000_000
-"""Entries of the Jacobian that are held at once."""
+_CHUNK = 250_000
+"""Entries of the Jacobian that are held at once: as many as a processor keeps near."""
+_MOST_SETTLING = 30
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,37 +87,95 @@ def minimise(problem: Problem, start: np.ndarray, tolerance: float = 1e-10) -> M
     return Minima(theta=theta, objective=problem.values(theta))
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Here:
+    """What is known of B problems where they are."""
+
+    theta: np.ndarray
+    """(B, p)"""
+    residual: np.ndarray
+    """(B, n)"""
+    shares: np.ndarray
+    """(terms, B, n)"""
+    objective: np.ndarray
+    """(B,)"""
+
+    @classmethod
+    def of(cls, problem: Problem, theta: np.ndarray) -> "_Here":
+        value, shares = log_loss_and_shares(problem.design, theta)
+        residual = problem.log_losses - value
+        reached = objective(residual, problem.weights, problem.delta)
+        return cls(theta=theta, residual=residual, shares=shares, objective=reached)
+
+    def part(self, rows: np.ndarray) -> "_Here":
+        return _Here(
+            theta=self.theta[rows], residual=self.residual[rows], shares=self.shares[:, rows],
+            objective=self.objective[rows],
+        )  # fmt: skip
+
+    def move(self, other: "_Here", rows: np.ndarray) -> None:
+        """Take the place of `other` in the problems `rows`, a mask."""
+        self.shares[:, rows] = other.shares[:, rows]
+        for name in ("theta", "residual", "objective"):
+            getattr(self, name)[rows] = getattr(other, name)[rows]
+
+
 def _descend(problem: Problem, start: np.ndarray, tolerance: float) -> np.ndarray:
     """theta (B, p) at the end; problems that have ended leave the batch, so the last ones are cheap."""
     theta = np.clip(start, problem.lower, problem.upper)
+    here = _Here.of(problem, theta.copy())
     damping, active = np.full(len(theta), _DAMPING), np.arange(len(theta))
     for _ in range(_MAX_STEPS):
-        here = problem.part(active)
-        before, step = _step(here, theta[active], damping[active])
-        trial = np.clip(theta[active] + step, problem.lower, problem.upper)
-        after = here.values(trial)
-        better = after <= before
-        theta[active[better]] = trial[better]
-        damping[active] *= np.where(better, 0.2, 4.0)
-        ended = better & (before - after <= tolerance * before) | (damping[active] > _MAX_DAMPING)
-        active = active[~ended]
-        if not len(active):
-            break
+        step, _ = _step(problem, here, damping)
+        trial = _Here.of(problem, np.clip(here.theta + step, problem.lower, problem.upper))
+        better, gain = trial.objective <= here.objective, here.objective - trial.objective
+        ended = better & (gain <= tolerance * here.objective) | (damping > _MAX_DAMPING)
+        here.move(trial, better)
+        damping *= np.where(better, 0.2, 4.0)
+        if ended.any():
+            theta[active[ended]] = here.theta[ended]
+            going = np.flatnonzero(~ended)
+            problem, here, damping, active = problem.part(going), here.part(going), damping[going], active[going]
+            if not len(active):
+                return theta
+    theta[active] = here.theta
     return theta
 
 
-def _step(problem: Problem, theta: np.ndarray, damping: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The objective (B,) and a damped Gauss-Newton step (B, p); parameters held by a bound do not move."""
-    value, jacobian = log_loss_and_jacobian(problem.design, theta)
-    residual = problem.log_losses - value
-    weights = problem.weights * np.minimum(1, problem.delta / np.maximum(np.abs(residual), 1e-300))
-    weighted = np.swapaxes(jacobian * np.broadcast_to(weights, residual.shape)[..., None], 1, 2)
-    descent, curvature = (weighted @ residual[..., None])[..., 0], weighted @ jacobian
+def settle(problem: Problem, theta: np.ndarray) -> np.ndarray:
+    """A minimum (p,) to its last digits, by undamped steps while the gradient falls: near a minimum the objective does
+    not change within rounding over half of them."""
+    here = _Here.of(problem, theta[None])
+    step, descent = _step(problem, here, np.zeros(1))
+    for _ in range(_MOST_SETTLING):
+        trial = _Here.of(problem, np.clip(here.theta + step, problem.lower, problem.upper))
+        step, steeper = _step(problem, trial, np.zeros(1))
+        is_lower = trial.objective[0] <= here.objective[0] * (1 + _ROUNDING)
+        if not (is_lower and np.abs(steeper).max() < np.abs(descent).max()):
+            break
+        here, descent = trial, steeper
+    return here.theta[0]
+
+
+def _step(problem: Problem, here: _Here, damping: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A damped step (B, p), and the descent that it follows; parameters held by a bound do not move.
+
+    The curvature is Newton's, to which residuals beyond delta add nothing, and the more of the reweighted one, to
+    which they add delta / |r|, the stronger the damping.
+    """
+    slopes = derivatives(problem.design, here.shares)
+    size = np.maximum(np.abs(here.residual), 1e-300)
+    reweighted = np.minimum(1, problem.delta / size)
+    pull = problem.weights * reweighted * here.residual
+    share = np.minimum(1, damping / _DAMPING)[:, None]
+    bend = problem.weights * np.where(size <= problem.delta, 1.0, share * reweighted)
+    descent = (slopes @ pull[..., None])[..., 0]
+    curvature = (slopes * bend[:, None]) @ np.swapaxes(slopes, 1, 2)
+    theta = here.theta
     held = (theta <= problem.lower) & (descent < 0) | (theta >= problem.upper) & (descent > 0)
     descent = np.where(held, 0, descent)
     curvature = np.where(held[:, :, None] | held[:, None, :], 0, curvature)
     diagonal = np.einsum("bii->bi", curvature)
     ridge = damping[:, None] * diagonal + 1e-12 * diagonal.max(axis=1, keepdims=True) + 1e-300
     system = curvature + np.where(held, 1, ridge)[:, :, None] * np.eye(theta.shape[1])
-    step = np.linalg.solve(system, descent[..., None])[..., 0]
-    return objective(residual, problem.weights, problem.delta), step
+    return np.linalg.solve(system, descent[..., None])[..., 0], descent

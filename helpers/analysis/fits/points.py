@@ -192,15 +192,16 @@ def _without_separators(frame: pd.DataFrame, columns: list[str], notes: list[str
 
 
 def _scales(frame: pd.DataFrame, x: str, n: str, d: str, flop: str) -> np.ndarray:
-    """(n, 1) of x, or (n, 2) of parameters and tokens."""
+    """(n, 1) of x, or (n, 2) of parameters and tokens, or (n, 3) of those and x."""
     given = {name for name, column in {"x": x, "n": n, "d": d, "flop": flop}.items() if column}
     if given == {"x"}:
         return _numbers(frame, x)[:, None]
-    if given == {"n", "d"}:
-        return np.stack([_numbers(frame, n), _numbers(frame, d)], axis=1)
-    if given == {"n", "flop"}:
+    third = [_numbers(frame, x)] if x else []
+    if given - {"x"} == {"n", "d"}:
+        return np.stack([_numbers(frame, n), _numbers(frame, d), *third], axis=1)
+    if given - {"x"} == {"n", "flop"}:
         parameters = _numbers(frame, n)
-        return np.stack([parameters, _numbers(frame, flop) / (6 * parameters)], axis=1)
+        return np.stack([parameters, _numbers(frame, flop) / (6 * parameters), *third], axis=1)
     raise ValueError(f"scales = {sorted(given)} cannot be used; name x, or n and d, or n and flop (D = FLOP / (6 N))")
 
 

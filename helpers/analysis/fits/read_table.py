@@ -49,6 +49,18 @@ def to_numbers(column: pd.Series) -> tuple[np.ndarray, bool]:
     return numbers, bool(grouped.any())
 
 
+def positive_numbers(frame: pd.DataFrame, name: str) -> np.ndarray:
+    """A column as numbers above 0; ValueError that names the first row with another: 1 is below the header."""
+    if name not in frame.columns:
+        raise ValueError(f"column {name!r} is not in the table; it has {', '.join(map(repr, frame.columns))}")
+    numbers, _ = to_numbers(frame[name])
+    wrong = np.flatnonzero(~((numbers > 0) & np.isfinite(numbers)))
+    if len(wrong):
+        value, row = frame[name].iloc[wrong[0]], wrong[0] + 1
+        raise ValueError(f"column {name!r} = {value!r} in row {row} is not a positive number; remove this run")
+    return numbers
+
+
 class _Refused(ValueError):
     """A table that could be read, and should not be."""
 

@@ -34,10 +34,15 @@ _WHY = {
     " cluster while the design stays (wild cluster bootstrap, t ends)",
     "pairs": f"{MANY_CLUSTERS} clusters or more: clusters of runs are drawn again with replacement (percentile ends)",
 }
-_EXAMPLES = {"x": "1e7", "N,D": "7e10,1.4e12"}
+_EXAMPLES = {"x": "1e7", "N,D": "7e10,1.4e12", "N,D,x": "7e10,1.4e12,256"}
 
 
-def report_fit(
+def report_fit(points: Points, law: Law, **asked: Any) -> dict[str, Any]:
+    """The report of `report_and_answer`."""
+    return report_and_answer(points, law, **asked)[0]
+
+
+def report_and_answer(
     points: Points,
     law: Law,
     *,
@@ -49,7 +54,7 @@ def report_fit(
     num_draws: int = NUM_DRAWS,
     seed: int = 0,
     notes: Sequence[str] = (),
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Regression | Draws]:
     """Fit `law` to `points`, predict the loss of one run at each scale of `ahead`, and judge the prediction of `held`;
     numbers that are not finite are None. Points of several arms are fitted together and compared. `notes` go before the
     warnings."""
@@ -67,7 +72,7 @@ def report_fit(
         report = _of_draws(answered, ahead, notes) | _allocation(answered, budgets)
     if held is not None:
         more |= {"holdout": _holdout(predict_held_out(answered, points, held))}
-    return _plain(report | more)
+    return plain(report | more), answered
 
 
 def parse_scales(texts: Sequence[str], law: Law) -> list[list[float]]:
@@ -275,12 +280,12 @@ def _interval(estimate: Estimate) -> dict[str, float]:
     return {name: getattr(estimate, name) for name in ("value", "low", "high", "standard_error")}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Numbers as Python's own, and None where they are not finite: JSON has no word for those."""
     if isinstance(value, dict):
-        return {name: _plain(part) for name, part in value.items()}
+        return {name: plain(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
+        return [plain(part) for part in value]
     if isinstance(value, (float, np.floating)):
         return float(value) if np.isfinite(value) else None
     return value

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 
+from helpers.analysis.fits.allocation import FLOPS
 from helpers.analysis.fits.laws import Law
 from helpers.analysis.fits.points import Points
 from helpers.analysis.fits.read_table import to_numbers
@@ -35,7 +36,7 @@ def parse_holdout(text: str, law: Law, frame: pd.DataFrame):
         if name in scales:
             values = points.scales[:, scales.index(name)]
         elif name == "C" and name not in frame.columns:
-            values = points.scales.prod(axis=1) * (6.0 if len(scales) == 2 else 1.0)
+            values = points.scales[:, :2].prod(axis=1) * (1.0 if len(scales) == 1 else FLOPS)
         else:
             values = to_numbers(frame[name])[0][points.rows - 1]
         return compare(values, number)
