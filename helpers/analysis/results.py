@@ -90,7 +90,9 @@ def array(values: Any, num_positions: int | None = None) -> np.ndarray:
         raise TypeError(f"{values!r:.40} is not a curve")
     if num_positions not in (None, len(values)):
         raise ValueError(f"has curves of {num_positions} and of {len(values)} positions")
-    return np.array([number(value) for value in values], dtype=float)
+    if set(map(type, values)) == {float} and np.isfinite(curve := np.array(values)).all():
+        return curve
+    return np.array([number(value) for value in values], dtype=float)  # which says what is no number
 
 
 def _result_paths(storage: Storage) -> list[Path]:

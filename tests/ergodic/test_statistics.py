@@ -99,7 +99,8 @@ def test_the_mixed_model_is_statsmodels_where_that_converges() -> None:
     model = smf.mixedlm("xe ~ log2_k", data, groups=data["whole"], re_formula="0", vc_formula=parts)
     reference = model.fit(reml=True, method=["powell"])
     design = np.column_stack([np.ones(len(rows)), data["log2_k"]])
-    ours = fit_mixed(rows["xe"].to_numpy(), design, {name: data[name].to_numpy() for name in parts})
+    crossed, nested = ({name: data[name].to_numpy()} for name in parts)
+    ours = fit_mixed(rows["xe"].to_numpy(), design, crossed, nested)
     assert ours.log_likelihood == pytest.approx(reference.llf, abs=1e-3)
     assert ours.coefficients_P == pytest.approx(reference.fe_params.to_numpy(), rel=1e-3)
     assert [ours.variances[name] for name in parts] == pytest.approx(reference.vcomp, rel=0.02)
@@ -233,7 +234,7 @@ def test_bootstrap_covers_the_noise_of_runs_and_of_papers() -> None:
     effect = rng.normal(0, 0.5, runs)
     values = [1 + value + rng.normal(0, 2.0, papers) for value in effect]
     data = [{"a": PaperMeans(windows=np.full(papers, 10.0), values=run)} for run in values]
-    low, high = inference.hierarchical_bootstrap(data)
+    low, high = inference.crossed_bootstrap(data)
     means = np.mean(values, axis=1)
     # Each run's mean holds its papers' noise already, and the second stage adds it once more.
     expected = 2 * 1.96 * np.sqrt((means.var(ddof=1) + 4 / papers) / runs)

@@ -94,7 +94,7 @@ def matched_by_k(pairs: pd.DataFrame, matched: pd.DataFrame, positions: int) -> 
     rows = []
     for k, runs in measured_by_k(pairs).items():
         dxe = mean_over_runs_and_papers(runs)
-        bootstrap_low, bootstrap_high = inference.hierarchical_bootstrap(runs)
+        bootstrap_low, bootstrap_high = inference.crossed_bootstrap(runs)
         own = matched[(matched["k"] == k) & matched["dxe"].notna()]
         excess = mean_over_runs((own["dxe"] - own["bayes_dxe"]).to_numpy())
         has_exact = bool(np.isfinite(excess.value))

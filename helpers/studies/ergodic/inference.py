@@ -3,6 +3,7 @@
 Windows, tokens and checkpoints are never counted as runs. Every estimate says how many runs it rests on.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -34,17 +35,22 @@ def component_contrasts(measured: Mapping[str, Sequence[Measured]]) -> pd.DataFr
     return table
 
 
-def hierarchical_bootstrap(runs: Sequence[Measured], num_draws: int = 2_000, seed: int = 0) -> tuple[float, float]:
-    """A 95 % percentile interval of a mean over runs: runs are drawn again, then papers within their components.
+def crossed_bootstrap(runs: Sequence[Measured], num_draws: int = 2_000, seed: int = 0) -> tuple[float, float]:
+    """A 95 % percentile interval of a mean over runs: runs are drawn again, and the papers of each component, which all
+    runs were measured on, once for all of them (the pigeonhole bootstrap of Owen 2007, Ann. Appl. Stat. 1:386).
 
     It assumes no distribution, and with a handful of runs it is too narrow (a bootstrap of 3 cannot know their spread),
     which is why it stands beside the interval over runs and papers and not in its place.
     """
     rng = np.random.default_rng(seed)
-    per_run = np.stack([np.mean([_paper_draws(rng, papers, num_draws) for papers in run.values()], 0) for run in runs])
-    chosen = rng.integers(len(runs), size=(num_draws, len(runs)))
-    draws = per_run[chosen, np.arange(num_draws)[:, None]].mean(axis=1)
-    low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    per_run_BR = np.zeros((num_draws, len(runs)))
+    for name in sorted(set(itertools.chain.from_iterable(runs))):
+        having = [place for place, run in enumerate(runs) if name in run]
+        drawn_BR = _paper_draws(rng, [runs[place][name] for place in having], num_draws)
+        per_run_BR[:, having] += drawn_BR / [len(runs[place]) for place in having]
+    chosen_BR = rng.integers(len(runs), size=per_run_BR.shape)
+    means_B = np.take_along_axis(per_run_BR, chosen_BR, axis=1).mean(axis=1)
+    low, high = np.quantile(means_B, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
 
@@ -64,8 +70,10 @@ def outlier_runs(rows: pd.DataFrame) -> list[str]:
     return sorted(runs.index[0.6745 * deviation / deviation.median() > _OUTLIER_Z])
 
 
-def _paper_draws(rng: np.random.Generator, papers: PaperMeans, num_draws: int) -> np.ndarray:
-    """Means [num_draws] of a component's windows when its papers are drawn again with replacement."""
-    num_papers = len(papers.windows)
-    drawn = rng.multinomial(num_papers, np.full(num_papers, 1 / num_papers), size=num_draws) * papers.windows
-    return drawn @ papers.values / drawn.sum(axis=1)
+def _paper_draws(rng: np.random.Generator, runs: Sequence[PaperMeans], num_draws: int) -> np.ndarray:
+    """(B, R) means of a component's windows in each run when its papers are drawn again with replacement."""
+    num_papers = len(runs[0].windows)
+    drawn_BP = rng.multinomial(num_papers, np.full(num_papers, 1 / num_papers), size=num_draws).astype(float)
+    windows_RP = np.stack([run.windows for run in runs]).astype(float)
+    values_RP = np.stack([run.values for run in runs])
+    return (drawn_BP @ (windows_RP * values_RP).T) / (drawn_BP @ windows_RP.T)

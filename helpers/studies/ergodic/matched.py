@@ -33,10 +33,8 @@ def measured_by_k(pairs: pd.DataFrame) -> dict[int, list[Measured]]:
     """The paper differences of every matched run with K above 1, by K ascending."""
     matched = matched_by_run(pairs)
     matched = matched[(matched["k"] > 1) & matched["dxe"].notna()]
-    return {
-        int(k): [paper_differences(pairs[pairs["run_id"] == run_id]) for run_id in runs["run_id"]]
-        for k, runs in matched.groupby("k")
-    }
+    rows = dict(list(pairs[pairs["run_id"].isin(matched["run_id"])].groupby("run_id")))
+    return {int(k): [paper_differences(rows[run_id]) for run_id in runs["run_id"]] for k, runs in matched.groupby("k")}
 
 
 def matched_estimates(pairs: pd.DataFrame) -> dict[int, Estimate]:

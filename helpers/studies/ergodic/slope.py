@@ -8,6 +8,7 @@ it out. Its size is known before the fit, from how differently the papers of a c
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,10 +62,11 @@ class SlopeModel:
     def reactions(self) -> np.ndarray:
         """(N,) what papers do to each row, as best predicted where there is no slope (Henderson 1975, Biometrics
         31:423)."""
-        xe_N, precision_NN = self.rows["xe"].to_numpy(float), self.fit.precision_NN
-        level = precision_NN.sum(axis=0) @ xe_N / precision_NN.sum()
+        xe_N = self.rows["xe"].to_numpy(float)
+        precision_N = self.fit.solve(np.ones(len(xe_N)))
+        level = precision_N @ xe_N / precision_N.sum()
         components = self.rows["component"].to_numpy()
-        left = pd.Series(self.log2_k * (precision_NN @ (xe_N - level))).groupby(components).transform("sum")
+        left = pd.Series(self.log2_k * self.fit.solve(xe_N - level)).groupby(components).transform("sum")
         return self.reaction_variance * left.to_numpy() * self.log2_k
 
     def variance_of_papers(self, weights_N: np.ndarray) -> float:
@@ -83,24 +85,26 @@ def slope_model(rows: pd.DataFrame) -> SlopeModel:
     if num_runs < 3 or rows["k"].nunique() < 2:
         raise ValueError(f"a slope needs 3 runs at 2 values of K; there are {num_runs} at {rows['k'].nunique()}")
     log2_k = np.log2(rows["k"].to_numpy(float))
-    factors = {"component": rows["component"].to_numpy(), "run": rows["run_id"].to_numpy()}
-    runs = rows.drop_duplicates("run_id")
-    beside_seeds = num_runs - _rank(np.column_stack([_levels(runs["seed"]), np.log2(runs["k"].to_numpy(float))]))
-    if runs["seed"].nunique() > 1 and beside_seeds > 0:
-        factors["seed"] = rows["seed"].to_numpy()
+    components = rows["component"].to_numpy()
+    nested = {"run": rows["run_id"].to_numpy()}
+    of_seeds = rows.groupby("seed")["k"].nunique()
+    beside_seeds = num_runs - len(of_seeds) - int((of_seeds > 1).any())  # a line in K is one more where seeds have it
+    if len(of_seeds) > 1 and beside_seeds > 0:
+        nested["seed"] = rows["seed"].to_numpy()
     variance = reaction_variance(rows)
-    same_component = factors["component"][:, None] == factors["component"]
+    reacting_NC = _levels(rows["component"]) * log2_k[:, None]
     return SlopeModel(
         rows=rows,
         log2_k=log2_k,
         fit=fit_mixed(
             rows["xe"].to_numpy(float),
             np.column_stack([np.ones(len(rows)), log2_k]),
-            factors,
-            known_NN=variance * same_component * np.outer(log2_k, log2_k),
+            {"component": components},
+            nested,
+            known_NL=np.sqrt(variance) * reacting_NC,
         ),
         reaction_variance=variance,
-        degrees_of_freedom=beside_seeds if "seed" in factors else num_runs - 2,
+        degrees_of_freedom=beside_seeds if "seed" in nested else num_runs - 2,
     )
 
 
@@ -149,25 +153,26 @@ def permutation_test(
     as far as it can be predicted. All permutations where they are few, else
     (1 + exceedances) / (1 + permutations), so never 0.
     """
-    runs, make_RN = _run_means(rows)
+    runs = rows.drop_duplicates("run_id").set_index("run_id")[["k", "seed"]]
+    means = _RunMeans.of(rows, runs)
     xe_N = rows["xe"].to_numpy(float)
     deviation_R = _run_deviations(runs, model)
     blocks_R = _blocks(runs)
     x_R = _weighted_centred(np.log2(runs["k"].to_numpy(float)), deviation_R, blocks_R)
     score_R = x_R / deviation_R
-    observed = float(score_R @ (make_RN @ xe_N / deviation_R))
-    exchangeable_R = make_RN @ (xe_N - model.reactions()) / deviation_R
+    observed = float(score_R @ (means.of_runs(xe_N) / deviation_R))
+    exchangeable_R = means.of_runs(xe_N - model.reactions()) / deviation_R
     rng = np.random.default_rng(seed)
-    orders = _orders(blocks_R, num_permutations, rng)
-    exchanged = exchangeable_R[orders] @ score_R
-    weights_N = (score_R / deviation_R) @ make_RN
-    papers = rng.normal(0, math.sqrt(model.variance_of_papers(weights_N)), len(orders))
+    whole = math.prod(math.factorial(count) for count in np.bincount(blocks_R)) <= num_permutations
+    orders = _all_orders(blocks_R) if whole else _random_orders(blocks_R, num_permutations, rng)
+    exchanged = np.array([exchangeable_R[order] @ score_R for order in orders])
+    weights_N = means.weights(score_R / deviation_R)
+    papers = rng.normal(0, math.sqrt(model.variance_of_papers(weights_N)), len(exchanged))
     sizes = np.abs(exchanged + papers)
-    whole = math.prod(math.factorial(count) for count in np.bincount(blocks_R)) == len(orders)
     extra = 0 if whole else 1
     exceed = int((sizes >= abs(observed) * (1 - 1e-12)).sum())
     least = int((np.abs(exchanged) >= np.abs(exchanged).max() * (1 - 1e-12)).sum()) if whole else 0
-    total = len(orders) + extra
+    total = len(exchanged) + extra
     return Tested(p_value=max(exceed + extra, 1) / total, floor=(least + extra) / total)
 
 
@@ -191,14 +196,35 @@ def trend_test(by_seed: pd.DataFrame, num_permutations: int = _NUM_PERMUTATIONS,
     return Tested(p_value=(1 + exceed) / (1 + num_permutations), floor=max(1 / (1 + num_permutations), 1 / ways))
 
 
-def _run_means(rows: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
-    """One row a run, and the matrix (R, N) from XE to what the means of components leave of each run."""
-    names = rows["run_id"].to_numpy()
-    runs = rows.drop_duplicates("run_id").set_index("run_id")[["k", "seed"]]
-    mean_RN = (runs.index.to_numpy()[:, None] == names).astype(float)
-    mean_RN /= mean_RN.sum(axis=1, keepdims=True)
-    components = _levels(rows["component"])
-    return runs, mean_RN - mean_RN @ components @ np.linalg.pinv(components)
+@dataclass(frozen=True, kw_only=True)
+class _RunMeans:
+    """What the means of components leave of each run: the mean of its rows, linear in XE."""
+
+    run_N: np.ndarray
+    """The run of each row, as a place among the runs."""
+    counts_R: np.ndarray
+    components_NC: np.ndarray
+    """The components' indicators, and beside them their pseudoinverse (C, N)."""
+    inverse_CN: np.ndarray
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame, runs: pd.DataFrame) -> "_RunMeans":
+        run_N = runs.index.get_indexer(rows["run_id"])
+        components = _levels(rows["component"])
+        return cls(
+            run_N=run_N, counts_R=np.bincount(run_N), components_NC=components,
+            inverse_CN=components.T / components.sum(axis=0)[:, None],
+        )  # fmt: skip
+
+    def of_runs(self, xe_N: np.ndarray) -> np.ndarray:
+        """(R,)"""
+        left_N = xe_N - self.components_NC @ (self.inverse_CN @ xe_N)
+        return np.bincount(self.run_N, left_N) / self.counts_R
+
+    def weights(self, weights_R: np.ndarray) -> np.ndarray:
+        """(N,) the weight of each row in a weighted sum of the runs."""
+        spread_N = (weights_R / self.counts_R)[self.run_N]
+        return spread_N - self.inverse_CN.T @ (self.components_NC.T @ spread_N)
 
 
 def _run_deviations(runs: pd.DataFrame, model: SlopeModel) -> np.ndarray:
@@ -221,29 +247,24 @@ def _weighted_centred(values_R: np.ndarray, deviation_R: np.ndarray, blocks_R: n
     return values_R - means[blocks_R]
 
 
-def _orders(blocks_R: np.ndarray, num_permutations: int, rng: np.random.Generator) -> np.ndarray:
-    """(B, R): every permutation within blocks where there are fewer than `num_permutations`, else as many random."""
+def _random_orders(blocks_R: np.ndarray, num_permutations: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """(R,) each: permutations within blocks."""
+    by_block = np.argsort(blocks_R, kind="stable")
+    for _ in range(num_permutations):
+        order = np.empty(len(blocks_R), dtype=int)
+        order[by_block] = np.lexsort((rng.random(len(blocks_R)), blocks_R))
+        yield order
+
+
+def _all_orders(blocks_R: np.ndarray) -> Iterator[np.ndarray]:
+    """(R,) each: every permutation within blocks."""
     places = [np.flatnonzero(blocks_R == block) for block in range(blocks_R.max() + 1)]
-    if math.prod(math.factorial(len(place)) for place in places) <= num_permutations:
-        return _all_orders(places, len(blocks_R))
-    orders = np.empty((num_permutations, len(blocks_R)), dtype=int)
-    for place in places:
-        orders[:, place] = rng.permuted(np.broadcast_to(place, (num_permutations, len(place))), axis=1)
-    return orders
-
-
-def _all_orders(places: list[np.ndarray], num_runs: int) -> np.ndarray:
-    every = itertools.product(*(itertools.permutations(place.tolist()) for place in places))
-    orders = np.empty((math.prod(math.factorial(len(place)) for place in places), num_runs), dtype=int)
-    for row, parts in enumerate(every):
+    for parts in itertools.product(*(itertools.permutations(place) for place in places)):
+        order = np.empty(len(blocks_R), dtype=int)
         for place, part in zip(places, parts, strict=True):
-            orders[row, place] = part
-    return orders
+            order[place] = part
+        yield order
 
 
 def _levels(column: pd.Series) -> np.ndarray:
     return pd.get_dummies(column).to_numpy(float)
-
-
-def _rank(matrix: np.ndarray) -> int:
-    return int(np.linalg.matrix_rank(matrix))
