@@ -14,6 +14,8 @@ from helpers.storage import Storage
 def tidy_end(config: RunConfig, storage: Storage) -> Path | None:
     """The result of a run at whose end nothing is left to write, mend or delete, which is told; else None, and
     `train_single_k` does what is left. ValueError if it was measured on other data than its source holds now."""
+    if storage.store:  # what it lacks, only a look at it tells
+        return None
     path = storage.result(config.run_id)
     outbox = Outbox(storage=storage, run_id=config.run_id, report=lambda text: print_events(Notice(text=text)))
     try:
