@@ -12,6 +12,8 @@ from helpers.analysis.estimates import mean_over_runs
 from helpers.analysis.figures import save_figure
 from helpers.storage import Storage
 from helpers.studies.ergodic import curves, matched_figures
+from helpers.studies.ergodic.causes.figure import causes_figure
+from helpers.studies.ergodic.causes.parts import causes, tells_causes
 from helpers.studies.ergodic.decomposition import decompose
 from helpers.studies.ergodic.findings import CONDITION_LIMIT, Findings, find
 from helpers.studies.ergodic.results import Results
@@ -46,6 +48,8 @@ class Condition:
     """Rows of `curves.areas`."""
     decomposition: pd.DataFrame
     """Rows of `decomposition.decompose`; empty unless the allocation is `full`."""
+    causes: pd.DataFrame
+    """Rows of `causes.parts.causes`; empty unless the allocation is `full`."""
     sizes: pd.DataFrame
     """Rows of `by_size`; empty unless this is the first of conditions that differ in model size alone."""
 
@@ -53,13 +57,13 @@ class Condition:
 def condition_of(results: Results, condition: str) -> Condition:
     """What all usable runs of one condition say."""
     by_run = curves.curves_by_run(results, condition)
-    _, *other_allocations = results.alike_but_for(condition, "data.allocation")
     return Condition(
         name=condition,
         findings=find(results, condition),
         in_context=curves.in_context(by_run),
         areas=curves.areas(by_run),
-        decomposition=decompose(results, condition, other_allocations[0] if other_allocations else None),
+        decomposition=decompose(results, condition, results.allocations(condition).get("constant_unique")),
+        causes=causes(results, condition),
         sizes=by_size(results, results.alike_but_for(condition, "model.size")),
     )
 
@@ -86,6 +90,7 @@ def save_conditions(storage: Storage, results: Results, conditions: list[Conditi
         "matched": ("Matched ΔXE for each K", matched, lambda own: own.findings.by_k),
         "area": ("Area under matched ΔXE over all positions", f"{_PAPERS_NOTE} {_AREA_NOTE}", lambda own: own.areas),
         "decomposition": ("Parts of matched ΔXE", parts, lambda own: own.decomposition),
+        "causes": ("Causes of matched ΔXE", parts, lambda own: own.causes),
         "contrasts": ("Components at the largest K", _PAPERS_NOTE, lambda own: own.findings.contrasts),
         "exposure": ("K and repetition as covariates of XE", _EXPOSURE_NOTE, lambda own: own.findings.exposure),
     }
@@ -113,6 +118,8 @@ def _figures(own: Condition) -> dict[str, tuple[Figure, pd.DataFrame]]:
         )
     if own.decomposition["value"].notna().any():
         drawn["decomposition"] = matched_figures.decomposition(own.decomposition, condition), own.decomposition
+    if tells_causes(own.causes):
+        drawn["causes"] = causes_figure(own.causes, condition), own.causes
     if len(findings.contrasts):
         drawn["components"] = matched_figures.components(findings.contrasts, condition), findings.contrasts
     if len(own.sizes):

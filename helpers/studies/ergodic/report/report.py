@@ -23,6 +23,7 @@ from helpers.analysis.report_blocks import (
 )
 from helpers.storage import Storage, publish_text
 from helpers.studies.ergodic import tables
+from helpers.studies.ergodic.causes.report import causes_blocks
 from helpers.studies.ergodic.condition import Condition
 from helpers.studies.ergodic.dataset.dataset import TITLES, Description, readable
 from helpers.studies.ergodic.decomposition import PARTS
@@ -127,6 +128,7 @@ def _results(storage: Storage, results: Results, conditions: list[Condition]) ->
             tables.report_table(own.areas.drop(columns="reason"), "Area under matched ΔXE (nats a window)"),
             Table(parts_table(own.decomposition), "Parts of matched ΔXE [95 % interval] (seeds)", _PART_HEADINGS),
             *_reasons(own.decomposition),
+            *causes_blocks(own.causes, storage.figure(f"causes{suffix}.png")),
             tables.report_table(
                 own.findings.contrasts, "ΔXE of each component at the largest K, p adjusted for their number"
             ),
