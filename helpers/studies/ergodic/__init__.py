@@ -5,7 +5,7 @@ from pathlib import Path
 from helpers.storage import Storage
 from helpers.studies.ergodic.plan_power import plan_note
 from helpers.studies.ergodic.presets import NAME, PRESETS
-from helpers.studies.ergodic.roles import AXES, COMPARED, role_of
+from helpers.studies.ergodic.roles import AXES, COMPARED, noise_cell, role_of
 from helpers.studies.study import Study
 
 
@@ -25,5 +25,6 @@ STUDY = Study(
     notebook="ergodic_scaling.ipynb",
     analyse=_analyse,
     role_of=role_of,
+    noise_cell=noise_cell,
     plan_note=plan_note,
 )

@@ -55,6 +55,7 @@ HEADINGS = {
     "high": "to",
     "bootstrap_low": "bootstrap from",
     "bootstrap_high": "bootstrap to",
+    "noise": "noise of seeds, 95 %",
     "area": "area (nats/window)",
     "bayes_area": "Bayes area",
     "ln_k": "ln K",

@@ -28,6 +28,7 @@ from helpers.studies.ergodic.condition import Condition
 from helpers.studies.ergodic.dataset.dataset import TITLES, Description, readable
 from helpers.studies.ergodic.decomposition import PARTS
 from helpers.studies.ergodic.findings import CONDITION_LIMIT, Findings
+from helpers.studies.ergodic.noise import noise_blocks
 from helpers.studies.ergodic.report import words
 from helpers.studies.ergodic.report.design import design, limits, none, provenance
 from helpers.studies.ergodic.report.methods import methods
@@ -112,6 +113,7 @@ def _results(storage: Storage, results: Results, conditions: list[Condition]) ->
         table_1 = tables.table_1(results, own.name)
         plain = words.plain_sentence(table_1)
         blocks += [Heading(own.name), *_result_words(own.findings, plain), *_area_words(own)]
+        blocks += noise_blocks(own.findings.by_k, own.findings.noise)
         suffix = results.file_suffix(own.name)
         pictures = {name: storage.figure(f"{name}{suffix}.png") for name in _RESULT_FIGURES if _has(own, name)}
         blocks += [Picture(path.read_bytes(), path.name, _RESULT_FIGURES[name]) for name, path in pictures.items()]
