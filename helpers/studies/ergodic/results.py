@@ -29,6 +29,11 @@ XE_COLUMNS = (
     "bayes_xe", "bayes_known_xe", "xe_by_position", "bayes_xe_by_position", "bayes_known_xe_by_position",
     "paper_windows", "paper_xe", "paper_first_xe",
 )  # fmt: skip
+FURTHER = {
+    "belief": ("layer", "r2", "r2_untrained", "r2_shuffled"),
+    "forecast": ("xe", "dxe", "bound", "written", "forecast_sha256", "started"),
+}
+"""The kinds of rows that a result may hold beside XE, and their columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +51,8 @@ class Results:
     """What each counted file says of its run as a whole, by run_id: settings and provenance."""
     settings: dict[str, Settings]
     """What the runs of a condition share, by its name."""
+    further: dict[str, pd.DataFrame]
+    """Rows of further kinds (FURTHER) at the end of the runs, with run_id, condition, role, k and seed."""
     left_out: list[str]
     """`file: reason`, for every file that is not counted."""
     lenders: dict[str, str] = field(default_factory=dict)
@@ -106,17 +113,21 @@ def usable_results(storage: Storage) -> Results:
 
 def results_of(files: ResultFiles) -> Results:
     """The tables of files that were read."""
+    shared_columns = ("run_id", "condition", "role", "k", "seed")
     settings = [shared_settings(config, VARIED) for _, config in files.found.values()]
     names = condition_names(settings)
-    runs, xe = [], []
+    runs, xe, further = [], [], {kind: [] for kind in FURTHER}
     for (result, config), condition in zip(files.found.values(), names, strict=True):
         shared = {"run_id": result.run["run_id"], "condition": condition, "role": role_of(config)}
         shared |= {"k": config.k, "seed": config.seed}
         runs.append(shared | _run_row(result, config))
         xe += [shared | row for row in _xe_rows(result)]
+        for kind, rows in further.items():
+            rows += [shared | row for row in _further_rows(result, kind)]
     return Results(
         runs=_frame(runs, RUN_COLUMNS),
         xe=_frame(xe, XE_COLUMNS),
+        further={kind: _frame(rows, (*shared_columns, *FURTHER[kind])) for kind, rows in further.items()},
         run_lines={run_id: found.result.run for run_id, found in files.found.items()},
         settings=dict(zip(names, settings, strict=True)),
         left_out=files.left_out,
@@ -140,6 +151,8 @@ def _check(result: Result, config: RunConfig) -> None:
     """ValueError, LookupError or TypeError for a result whose numbers cannot be counted."""
     _run_row(result, config)
     rows = _xe_rows(result)
+    for kind in FURTHER:
+        _further_rows(result, kind)
     if any(len(row["xe_by_position"]) != config.data.window_tokens for row in rows):
         raise ValueError(f"has curves that are not of {config.data.window_tokens} positions")
     evaluated = sorted(row["component"] for row in rows)
@@ -199,6 +212,19 @@ def _xe_row(row: dict[str, Any], result: Result) -> dict[str, Any]:
     first = row["by_paper"].get("first_xe")
     papers["paper_first_xe"] = None if first is None else array(first, len(papers["paper_windows"]))
     return texts | numbers | curves | papers | {"xe_by_position": curve}
+
+
+def _further_rows(result: Result, kind: str) -> list[dict[str, Any]]:
+    """The rows of a further kind at the last step, those of a forecast with the start of the training."""
+    last_step = result.summaries[-1]["step"]
+    rows = [row for row in result.rows_of(kind) if row["step"] == last_step]
+    if kind == "forecast":
+        rows = [row | {"started": result.run["provenance"].get("started", "")} for row in rows]
+    return [{name: _text_or_number(row[name]) for name in FURTHER[kind]} for row in rows]
+
+
+def _text_or_number(value: Any) -> str | float:
+    return text(value) if isinstance(value, str) else number_or_nan(value)
 
 
 def _frame(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:

@@ -23,11 +23,13 @@ from helpers.analysis.report_blocks import (
 )
 from helpers.storage import Storage, publish_text
 from helpers.studies.ergodic import tables
+from helpers.studies.ergodic.beliefs.report import beliefs_blocks
 from helpers.studies.ergodic.causes.report import causes_blocks
 from helpers.studies.ergodic.condition import Condition
 from helpers.studies.ergodic.dataset.dataset import TITLES, Description, readable
 from helpers.studies.ergodic.decomposition import PARTS
 from helpers.studies.ergodic.findings import CONDITION_LIMIT, Findings
+from helpers.studies.ergodic.forecasts.report import forecasts_blocks
 from helpers.studies.ergodic.noise import noise_blocks
 from helpers.studies.ergodic.report import words
 from helpers.studies.ergodic.report.design import design, limits, none, provenance
@@ -131,6 +133,8 @@ def _results(storage: Storage, results: Results, conditions: list[Condition]) ->
             Table(parts_table(own.decomposition), "Parts of matched ΔXE [95 % interval] (seeds)", _PART_HEADINGS),
             *_reasons(own.decomposition),
             *causes_blocks(own.causes, storage.figure(f"causes{suffix}.png")),
+            *beliefs_blocks(own.beliefs, storage.figure(f"beliefs{suffix}.png")),
+            *forecasts_blocks(own.forecasts, own.forecasts_by_k, storage.figure(f"forecasts{suffix}.png")),
             tables.report_table(
                 own.findings.contrasts, "ΔXE of each component at the largest K, p adjusted for their number"
             ),
