@@ -33,6 +33,9 @@ SENTENCES_SOURCE = "sentences"
 SPLITS = ("train", "validation", "test")
 PYTHIA_TOKENIZER = "EleutherAI/pythia-70m"
 
+ALIKE_AT_ONE = ("constant_exposure", "matched_repeats")
+"""Allocations whose runs on one component are those of `full`: they train on the same windows."""
+
 TRAIN = "train:"
 """Before the number of tokens of a tokenizer that is trained on the train split."""
 
@@ -98,8 +101,10 @@ class DataConfig:
     """Which components are active first; the active sets are nested in K."""
     components: tuple[str, ...] = ()
     """Exactly these components (as many as K), instead of an order. A baseline names its one component."""
-    allocation: Literal["full", "constant_unique"] = "full"
-    """full: every paper of an active component. constant_unique: as many unique tokens for every K."""
+    allocation: Literal["full", "constant_unique", "matched_repeats", "constant_exposure"] = "full"
+    """full: every paper of an active component. constant_unique: as many unique tokens for every K. matched_repeats: a
+    K-th of each active component, which so repeats as often as alone. constant_exposure: every paper, and K times the
+    training tokens, so that each component is seen as often as alone."""
     shuffle_labels: bool = False
     """Control: permute the papers' labels before components are formed; pool sizes stay."""
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
@@ -276,6 +281,8 @@ class RunConfig:
         data["tokenizer"] = portable_name(self.data.tokenizer)
         for name in self.data.unused:
             data.pop(name, None)
+        if self.k == 1 and self.data.allocation in ALIKE_AT_ONE:
+            data["allocation"] = "full"
         return science
 
     @property

@@ -27,8 +27,9 @@ class PythiaConfig:
 
     SIZES: ClassVar[Mapping[str, Shape]] = {
         # Of the Hub's config.json files and EleutherAI/pythia's models/*.yml (Biderman et al. 2023, arXiv 2304.01373);
-        # `tiny` is ours, for CPU presets.
+        # `tiny` and `small` are ours, for CPU presets.
         "tiny": Shape(d_model=32, n_layer=2, n_head=2),
+        "small": Shape(d_model=64, n_layer=2, n_head=4),
         "14m": Shape(d_model=128, n_layer=6, n_head=4),
         "31m": Shape(d_model=256, n_layer=6, n_head=8),
         "70m": Shape(d_model=512, n_layer=6, n_head=8),

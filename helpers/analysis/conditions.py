@@ -73,9 +73,10 @@ def _length(flat: dict[str, Any]) -> list[str]:
     sizes = [flat.get("train.batch_size"), flat.get("data.window_tokens")]
     if given["tokens"] is None and None not in (given["steps"], *sizes):
         given["tokens"] = given["steps"] * sizes[0] * sizes[1]
+    each = " a component" * (flat.get("data.allocation") == "constant_exposure")
     if given["tokens"] is None:
-        return [f"{given['steps']:,} steps"] if given["steps"] is not None else []
-    return [f"{_short(given['tokens'])} tokens"]
+        return [f"{given['steps']:,} steps{each}"] if given["steps"] is not None else []
+    return [f"{_short(given['tokens'])} tokens{each}"]
 
 
 def _short(tokens: int) -> str:

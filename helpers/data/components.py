@@ -1,7 +1,8 @@
 """Which papers a run trains on: the components that are active at K, and how much of each.
 
-Active sets are nested in K. `constant_unique` gives every K the same number of unique tokens, so that a difference
-between K is not a difference in the amount of text; `full` gives every paper of each active component.
+Active sets are nested in K. `full` and `constant_exposure` give every paper of each active component;
+`constant_unique` gives every K the same number of unique tokens, so that a difference between K is not a difference in
+the amount of text; `matched_repeats` gives a K-th of each active component.
 """
 
 import functools
@@ -78,17 +79,27 @@ def select(config: RunConfig, cache: TokenCache) -> Selection:
     pools = component_pools(data, cache, "train", seed=config.seed)
     active = active_components(config, {name: pool.num_tokens for name, pool in pools.items()})
     chosen = windows_of(data, cache, "train", active, seed=config.seed)
-    if data.allocation == "constant_unique":
-        smallest = min(pool.num_tokens for pool in pools.values() if pool.num_tokens)
-        share, rest = divmod(smallest, len(active))
+    quotas = _quotas(data, pools, active)
+    if quotas is not None:
         chosen = [
-            take(pools[name], share + (position < rest), data.window_tokens, seed=config.seed, component=name)
-            for position, name in enumerate(active)
+            take(pools[name], quota, data.window_tokens, seed=config.seed, component=name)
+            for name, quota in zip(active, quotas, strict=True)
         ]
     labels = component_labels(data, cache, "train", seed=config.seed)
     short = index.num_tokens < _shortest(data)
     is_active = np.isin(labels, [cache.components.index(name) for name in active])
     return Selection(components=active, pools=tuple(chosen), excluded_papers=int((short & is_active).sum()))
+
+
+def _quotas(data: DataConfig, pools: dict[str, Pool], active: tuple[str, ...]) -> list[int] | None:
+    """Unique tokens of each active component; None where each gives all that it has."""
+    if data.allocation == "constant_unique":
+        smallest = min(pool.num_tokens for pool in pools.values() if pool.num_tokens)
+        share, rest = divmod(smallest, len(active))
+        return [share + (position < rest) for position in range(len(active))]
+    if data.allocation == "matched_repeats" and len(active) > 1:
+        return [pools[name].num_tokens // len(active) for name in active]
+    return None
 
 
 def component_labels(data: DataConfig, cache: TokenCache, split: str, *, seed: int) -> np.ndarray:

@@ -115,6 +115,16 @@ def mixture_log_loss(loglik_KBT: np.ndarray, prior_K: np.ndarray) -> np.ndarray:
     return -np.diff(joint_BT, axis=1, prepend=0.0)
 
 
+def posterior(loglik_KBT: np.ndarray, prior_K: np.ndarray) -> np.ndarray:
+    """P(component | x_<t) [K, B, T] by Bayes' rule, before each token: the prior at position 0.
+
+    From the components' `log_likelihood`; every component has a prior above 0.
+    """
+    before_KBT = np.concatenate([np.zeros_like(loglik_KBT[:, :, :1]), loglik_KBT.cumsum(axis=2)[:, :, :-1]], axis=2)
+    joint_KBT = before_KBT + np.log(prior_K / prior_K.sum())[:, None, None]
+    return np.exp(joint_KBT - np.logaddexp.reduce(joint_KBT, axis=0))
+
+
 def entropy_rate(tensor_XSS: np.ndarray, num_tokens: int = 200_000, seed: int = 0) -> tuple[float, float]:
     """The entropy rate in nats per token and its standard error, as the mean log-loss of the process on itself.
 

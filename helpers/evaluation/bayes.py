@@ -31,6 +31,12 @@ class BayesReference:
         shares = [np.bincount(true_train[pool.paper], minlength=len(self.processes)) for pool in selection.pools]
         self.prior_K = np.mean([share / share.sum() for share in shares], axis=0)
 
+    def posterior(self, tokens_BT: np.ndarray) -> np.ndarray:
+        """P(component | x_<t) [K, B, T] before each token, of the components that the run's training holds."""
+        active = np.flatnonzero(self.prior_K)
+        loglik_KBT = np.stack([hidden_markov.log_likelihood(self.processes[c], tokens_BT) for c in active])
+        return hidden_markov.posterior(loglik_KBT, self.prior_K[active])
+
     def values(self, tokens_BT: np.ndarray, paper_B: np.ndarray) -> dict[str, Any]:
         """Bayes values of windows, as a mixture and knowing each window's component."""
         loglik_KBT = np.stack([hidden_markov.log_likelihood(process, tokens_BT) for process in self.processes])

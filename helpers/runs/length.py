@@ -8,14 +8,17 @@ from helpers.models.families import count_non_embedding
 
 
 def training_tokens(config: RunConfig) -> int | None:
-    """Training tokens of a run: None under `train.epochs`, which only its papers tell."""
-    train = config.train
+    """Training tokens of a run: None under `train.epochs`, which only its papers tell.
+
+    Under `constant_exposure` the setting says how many each component has, as it does for a run on one alone.
+    """
+    train, times = config.train, config.k if config.data.allocation == "constant_exposure" else 1
     if train.tokens is not None:
-        return train.tokens
+        return times * train.tokens
     if train.tokens_per_parameter is not None:
-        return round(train.tokens_per_parameter * count_non_embedding(config.model))
+        return times * round(train.tokens_per_parameter * count_non_embedding(config.model))
     if train.steps is not None:
-        return train.steps * train.batch_size * config.data.window_tokens
+        return times * train.steps * train.batch_size * config.data.window_tokens
     return None
 
 

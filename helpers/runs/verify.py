@@ -164,6 +164,7 @@ def _look_at_run(storage: Storage, folder: Path) -> Iterator[Finding]:
     if (folder / INDEX).exists():
         yield _look(folder / INDEX, _RUN, index_fault, folder)
     records = ["config.json", *(["provenance.json"] if checkpoints or kept else [])]
+    records += ["forecast.json"] * (folder / "forecast.json").exists()
     for path in (folder / name for name in records):
         yield _look(path, _RUN, _record_fault, path, run_id)
     if checkpoints or kept:

@@ -55,7 +55,9 @@ class Preset:
     def runs(self, components: Components | None) -> list[RunConfig]:
         """Every run once, the costly models last. ComponentsUnknown if they depend on what is not known yet."""
         grid = self.grid
-        runs = {config.run_id: config for config in [*grid, *self.companions(grid, components)]}
+        runs: dict[str, RunConfig] = {}
+        for config in [*grid, *self.companions(grid, components)]:
+            runs.setdefault(config.run_id, config)
         return sorted(runs.values(), key=lambda config: count_non_embedding(config.model))
 
     def at(self, **values: Any) -> RunConfig:

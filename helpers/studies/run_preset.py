@@ -1,6 +1,6 @@
 """A preset's runs from plan to report, as the command line and the notebook both start them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from helpers.config import RunConfig
@@ -24,9 +24,17 @@ from helpers.studies.preset import Components, ComponentsUnknown, Preset
 
 
 def known_runs(preset: Preset, storage: Storage, shard: Shard = WHOLE) -> list[RunConfig]:
-    """The runs of a preset's shard, without a download; ComponentsUnknown if it takes the cache to tell them."""
-    cache = described_cache(storage, cache_id(preset.config.data))
-    return shard.of(preset.runs(component_sizes(preset.config, cache)))
+    """The runs of a preset's shard, those that measure the noise between seeds first, without a download;
+    ComponentsUnknown if it takes the cache to tell them."""
+    return shard.of(_in_order(preset, storage)[0])
+
+
+def _in_order(preset: Preset, storage: Storage) -> tuple[list[RunConfig], list[RunConfig]]:
+    """All runs of a preset as they are to be done, and those of its noise cell, which come first."""
+    components = component_sizes(preset.config, described_cache(storage, cache_id(preset.config.data)))
+    runs = preset.runs(components)
+    first = find_study(preset.config.study).noise_cell(runs, components) if runs else []
+    return [*first, *(config for config in runs if config not in first)], first
 
 
 def component_sizes(config: RunConfig, cache: TokenCache | None) -> Components | None:
@@ -50,14 +58,23 @@ def plan_preset(
         parse_cluster(cluster)
     study = find_study(preset.config.study)
     place = () if storage.exists else (f"storage: {storage.address} is not there yet, so every run is new",)
-    said = study.plan_note(
-        known_runs(preset, storage), storage, measure=measure is not None, seed_deviation=seed_deviation
-    )
+    runs, noise_cell = _in_order(preset, storage)
+    said = study.plan_note(runs, storage, measure=measure is not None, seed_deviation=seed_deviation)
+    noted = (_noise_note(noise_cell), said)
     plan = plan_grid(
-        known_runs(preset, storage, shard), storage, axes=tuple(preset.axes), role_of=study.role_of,
-        measure=measure, notes=(*place, said, preset.note), workers=workers,
+        shard.of(runs), storage, axes=tuple(preset.axes), role_of=study.role_of,
+        measure=measure, notes=(*place, "\n\n".join(filter(None, noted)), preset.note), workers=workers,
     )  # fmt: skip
     return replace(plan, notes=(on_cluster(plan, cluster), *plan.notes)) if cluster else plan
+
+
+def _noise_note(cell: Sequence[RunConfig]) -> str:
+    """What the plan says of the runs that come first; nothing where no two runs differ in their seed alone."""
+    if len(cell) < 2:
+        return ""
+    what = f"k = {cell[0].k}" + f" on {', '.join(cell[-1].data.components)}" * bool(cell[-1].data.components)
+    seeds = ", ".join(str(config.seed) for config in cell)
+    return f"noise floor: the seeds of one cell come first ({what}, seeds {seeds}); a difference inside theirs is none"
 
 
 def status_of(preset: Preset, storage: Storage, shard: Shard = WHOLE) -> GridStatus:

@@ -1,5 +1,6 @@
 """What a study is to everything else: one experiment, its presets, what its runs do, what is made of their results."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from helpers.config import RunConfig
 from helpers.grid.status_table import GRID
 from helpers.runs.status import RunStatus
 from helpers.storage import Storage
-from helpers.studies.preset import Preset
+from helpers.studies.preset import Components, Preset
 
 if TYPE_CHECKING:
     from helpers.training.recipe import Recipe
@@ -43,6 +44,12 @@ def no_progress(runs: Sequence[RunStatus], storage: Storage) -> str:
     return ""
 
 
+def seeds_of_the_first(runs: Sequence[RunConfig], components: Components | None) -> list[RunConfig]:
+    """The runs that differ from the first in their seed alone."""
+    alike = [dataclasses.replace(config, seed=runs[0].seed) == runs[0] for config in runs]
+    return [config for config, is_alike in zip(runs, alike, strict=True) if is_alike]
+
+
 def nothing_first(
     anchors: Sequence[RunConfig], held_out: Sequence[RunConfig], storage: Storage, report: Callable[[str], None]
 ) -> str | None:
@@ -69,6 +76,9 @@ class Study:
     """What its runs do in the shared loop; imported when the first one is trained."""
     role_of: Callable[[RunConfig], str] = lambda config: GRID
     """What a run is for: the grid, or a comparison."""
+    noise_cell: Callable[[Sequence[RunConfig], Components | None], list[RunConfig]] = seeds_of_the_first
+    """The runs of one cell of a grid, which differ in nothing but their seed: they come first, for what they differ by
+    is the noise that every difference has to leave."""
     plan_note: PlanNote = no_note
     progress: Callable[[Sequence[RunStatus], Storage], str] = no_progress
     """What `status` says of runs below the table, from the storage alone: what was measured on the way, time left."""

@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from helpers.config import ARXIV_COMPONENTS, RunConfig
+from helpers.config import ALIKE_AT_ONE, ARXIV_COMPONENTS, RunConfig
 from helpers.data.components import component_pools, rotated_order, select
+from helpers.runs.length import order_of, training_tokens
 from helpers.settings import apply_overrides
 from tests.caches import MemoryCache
 
@@ -62,6 +63,40 @@ def test_constant_unique_takes_a_prefix_of_one_order() -> None:
         for k in (2, 1)
     )
     assert half < whole
+
+
+@pytest.mark.parametrize("k", [1, 2, 4, 8, 11])
+def test_matched_repeats_gives_each_component_a_kth_of_its_own_tokens(k: int) -> None:
+    selection = select(run("data.allocation=matched_repeats", k=k, seed=3), ELEVEN)
+    whole = {name: sum(lengths) for name, lengths in ELEVEN.lengths.items()}
+    assert selection.unique_tokens_by_component == {name: whole[name] // k for name in selection.components}
+
+
+def test_constant_exposure_trains_k_times_as_long_on_all_papers() -> None:
+    for setting in ("train.steps=30", "train.tokens=70000"):
+        free = [] if "steps" in setting else ["train.steps=none"]
+        alone, mixed = (run("data.allocation=constant_exposure", *free, setting, k=k) for k in (1, 4))
+        assert training_tokens(mixed) == 4 * training_tokens(alone)
+        assert training_tokens(alone) == training_tokens(run(*free, setting))
+    selection, full = (select(run(f"data.allocation={name}", k=4), ELEVEN) for name in ("constant_exposure", "full"))
+    assert selection.unique_tokens_by_component == full.unique_tokens_by_component
+
+
+def test_in_epochs_a_train_set_that_grows_with_k_is_constant_exposure_already() -> None:
+    overrides = ["data.allocation=constant_exposure", "data.sampling=epoch", "train.steps=none", "train.epochs=3"]
+    config = run(*overrides, "train.warmup_steps=0", k=4)
+    selection = select(config, ELEVEN)
+    assert order_of(config, selection).num_tokens == 3 * selection.unique_tokens
+
+
+@pytest.mark.parametrize("allocation", ALIKE_AT_ONE)
+def test_a_run_on_one_component_is_the_run_under_full_allocation(allocation: str) -> None:
+    alone, mixed = (run(f"data.allocation={allocation}", k=k) for k in (1, 2))
+    assert alone.run_id == run(k=1).run_id and mixed.run_id != run(k=2).run_id
+    own, full = (select(config, ELEVEN) for config in (alone, run(k=1)))
+    assert all(np.array_equal(a.paper, b.paper) for a, b in zip(own.pools, full.pools, strict=True))
+    assert all(np.array_equal(a.length, b.length) for a, b in zip(own.pools, full.pools, strict=True))
+    assert training_tokens(alone) == training_tokens(run(k=1))
 
 
 def test_a_last_piece_shorter_than_a_window_borrows_from_an_earlier_paper() -> None:

@@ -247,7 +247,7 @@ def test_only_conditions_that_differ_in_size_alone_are_compared(storage):
     tiny = sizes[sizes["size"] == "tiny"].iloc[0]
     assert (tiny["num_runs"], tiny["xe"]) == (2, pytest.approx(2.1))
     assert tiny["high"] == pytest.approx(2.1 + T_1 * 0.1, rel=1e-4)
-    drawn = [len(condition_of(results, condition).sizes) > 0 for condition in results.conditions]
+    drawn = [len(condition_of(results, condition, storage).sizes) > 0 for condition in results.conditions]
     assert sum(drawn) == 1
 
 

@@ -1,12 +1,22 @@
 """How does XE change with the number K of ergodic components, at constant training tokens? (Seed document 000.)"""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from helpers.storage import Storage
 from helpers.studies.ergodic.plan_power import plan_note
 from helpers.studies.ergodic.presets import NAME, PRESETS
-from helpers.studies.ergodic.roles import AXES, COMPARED, role_of
+from helpers.studies.ergodic.roles import AXES, COMPARED, noise_cell, role_of
 from helpers.studies.study import Study
+
+if TYPE_CHECKING:
+    from helpers.training.recipe import Recipe
+
+
+def _recipe() -> "Recipe":
+    from helpers.studies.ergodic.recipe import RECIPE  # torch: only once there is a run
+
+    return RECIPE
 
 
 def _analyse(storage: Storage) -> list[Path]:
@@ -24,6 +34,8 @@ STUDY = Study(
     compared=COMPARED,
     notebook="ergodic_scaling.ipynb",
     analyse=_analyse,
+    recipe=_recipe,
     role_of=role_of,
+    noise_cell=noise_cell,
     plan_note=plan_note,
 )

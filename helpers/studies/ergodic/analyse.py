@@ -28,7 +28,7 @@ def analyse(storage: Storage) -> list[Path]:
     Raises ValueError if there is no usable result, with the reason for each file that was left out.
     """
     results = usable_results(storage)
-    conditions = [condition_of(results, name) for name in results.conditions]
+    conditions = [condition_of(results, name, storage) for name in results.conditions]
     paths = save_tables(storage, results) + save_figures(storage, results)
     paths += save_conditions(storage, results, conditions)
     described = describe_papers(storage, results)

@@ -12,8 +12,14 @@ from helpers.analysis.estimates import mean_over_runs
 from helpers.analysis.figures import save_figure
 from helpers.storage import Storage
 from helpers.studies.ergodic import curves, matched_figures
+from helpers.studies.ergodic.beliefs.figure import beliefs_figure
+from helpers.studies.ergodic.beliefs.table import beliefs
+from helpers.studies.ergodic.causes.figure import causes_figure
+from helpers.studies.ergodic.causes.parts import causes, tells_causes
 from helpers.studies.ergodic.decomposition import decompose
 from helpers.studies.ergodic.findings import CONDITION_LIMIT, Findings, find
+from helpers.studies.ergodic.forecasts.figure import forecasts_figure
+from helpers.studies.ergodic.forecasts.outcome import forecast_by_k, forecast_by_run, hashes_of
 from helpers.studies.ergodic.results import Results
 from helpers.studies.ergodic.roles import GRID
 from helpers.studies.ergodic.tables import HEADINGS
@@ -28,6 +34,8 @@ _AREA_NOTE = (
     "over runs alone, on these papers: the files do not hold what further papers would do to one position."
 )
 _PARTS_NOTE = "The exact value, and the excess over it, are taken on the windows as they are."
+_BELIEFS_NOTE = "Held-out R² of a ridge regression: means over runs, t intervals; `gain` is trained less untrained."
+_FORECASTS_NOTE = "Written before the first step; `refused` says why one does not count."
 _EXPOSURE_NOTE = (
     f"No coefficients are given where the condition number is above {CONDITION_LIMIT:.0f}: K and repetition cannot be "
     "told apart there."
@@ -46,20 +54,31 @@ class Condition:
     """Rows of `curves.areas`."""
     decomposition: pd.DataFrame
     """Rows of `decomposition.decompose`; empty unless the allocation is `full`."""
+    causes: pd.DataFrame
+    """Rows of `causes.parts.causes`; empty unless the allocation is `full`."""
+    beliefs: pd.DataFrame
+    """Rows of `beliefs.table.beliefs`."""
+    forecasts: pd.DataFrame
+    """Rows of `forecasts.outcome.forecast_by_run`."""
+    forecasts_by_k: pd.DataFrame
     sizes: pd.DataFrame
     """Rows of `by_size`; empty unless this is the first of conditions that differ in model size alone."""
 
 
-def condition_of(results: Results, condition: str) -> Condition:
-    """What all usable runs of one condition say."""
+def condition_of(results: Results, condition: str, storage: Storage) -> Condition:
+    """What all usable runs of one condition say; the files of their forecasts lie in `storage`."""
     by_run = curves.curves_by_run(results, condition)
-    _, *other_allocations = results.alike_but_for(condition, "data.allocation")
+    forecasts = forecast_by_run(results, condition, hashes_of(results, storage))
     return Condition(
         name=condition,
         findings=find(results, condition),
         in_context=curves.in_context(by_run),
         areas=curves.areas(by_run),
-        decomposition=decompose(results, condition, other_allocations[0] if other_allocations else None),
+        decomposition=decompose(results, condition, results.allocations(condition).get("constant_unique")),
+        causes=causes(results, condition),
+        beliefs=beliefs(results, condition),
+        forecasts=forecasts,
+        forecasts_by_k=forecast_by_k(forecasts),
         sizes=by_size(results, results.alike_but_for(condition, "model.size")),
     )
 
@@ -86,6 +105,9 @@ def save_conditions(storage: Storage, results: Results, conditions: list[Conditi
         "matched": ("Matched ΔXE for each K", matched, lambda own: own.findings.by_k),
         "area": ("Area under matched ΔXE over all positions", f"{_PAPERS_NOTE} {_AREA_NOTE}", lambda own: own.areas),
         "decomposition": ("Parts of matched ΔXE", parts, lambda own: own.decomposition),
+        "causes": ("Causes of matched ΔXE", parts, lambda own: own.causes),
+        "beliefs": ("The exact posterior in the residual stream", _BELIEFS_NOTE, lambda own: own.beliefs),
+        "forecasts": ("Forecasts", _FORECASTS_NOTE, lambda own: own.forecasts),
         "contrasts": ("Components at the largest K", _PAPERS_NOTE, lambda own: own.findings.contrasts),
         "exposure": ("K and repetition as covariates of XE", _EXPOSURE_NOTE, lambda own: own.findings.exposure),
     }
@@ -113,6 +135,12 @@ def _figures(own: Condition) -> dict[str, tuple[Figure, pd.DataFrame]]:
         )
     if own.decomposition["value"].notna().any():
         drawn["decomposition"] = matched_figures.decomposition(own.decomposition, condition), own.decomposition
+    if tells_causes(own.causes):
+        drawn["causes"] = causes_figure(own.causes, condition), own.causes
+    if len(own.beliefs):
+        drawn["beliefs"] = beliefs_figure(own.beliefs, condition), own.beliefs
+    if len(own.forecasts_by_k):
+        drawn["forecasts"] = forecasts_figure(own.forecasts, own.forecasts_by_k, condition), own.forecasts
     if len(findings.contrasts):
         drawn["components"] = matched_figures.components(findings.contrasts, condition), findings.contrasts
     if len(own.sizes):

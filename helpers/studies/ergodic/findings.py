@@ -15,6 +15,7 @@ from helpers.analysis.estimates import (
 from helpers.studies.ergodic import inference
 from helpers.studies.ergodic.contrasts import averaged_positions, with_k1
 from helpers.studies.ergodic.matched import matched_by_run, measured_by_k, paper_differences
+from helpers.studies.ergodic.noise import NoiseFloor, noise_floor, with_noise
 from helpers.studies.ergodic.results import Results
 from helpers.studies.ergodic.roles import BASELINE, CONTROL, GRID
 from helpers.studies.ergodic.slope import MOST_OF_PAPERS, SlopeModel, Tested, permutation_test, slope_model, trend_test
@@ -25,6 +26,7 @@ BY_K_COLUMNS = [
     "k", "num_runs", "dxe", "low", "high", "bootstrap_low", "bootstrap_high", "bayes_dxe", "excess", "excess_low",
     "excess_high", "bound",
 ]  # fmt: skip
+"""Of `matched_by_k`; `noise` comes last in `Findings.by_k`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,7 @@ class Findings:
     by_k: pd.DataFrame
     """One row a K above 1: matched dXE with its interval over runs and papers and that of the bootstrap, the exact
     value on the same windows, the excess over it with its t interval over runs, and the bound."""
+    noise: NoiseFloor
     slope: Estimate | None
     permutation: Tested | None
     trend: Tested | None
@@ -73,11 +76,13 @@ def find(results: Results, condition: str) -> Findings:
             return None
 
     model = attempt("slope", lambda: slope_model(rows))
+    noise = noise_floor(results, condition)
     return Findings(
         condition=condition,
         num_runs=rows["run_id"].nunique(),
         matched=matched,
-        by_k=matched_by_k(pairs, matched, averaged_positions(results, condition)),
+        by_k=with_noise(matched_by_k(pairs, matched, averaged_positions(results, condition)), noise),
+        noise=noise,
         slope=None if model is None else model.estimate,
         permutation=attempt("permutation", lambda: _permutation(rows, model)),
         trend=attempt("trend", lambda: _trend(matched, model)),
@@ -136,7 +141,7 @@ def exposure(results: Results, condition: str) -> pd.DataFrame:
     unequal components are in size. Coefficients are NaN where the condition number is above CONDITION_LIMIT.
     """
     rows = pd.concat([results.of(condition, role)[1] for role in (GRID, BASELINE)])
-    tokens = results.runs.set_index("run_id")["tokens_seen"]
+    tokens = results.runs_of(condition).set_index("run_id")["tokens_seen"]
     log2_k = np.log2(rows["k"].to_numpy(float))
     exposure_ = np.log2(rows["run_id"].map(tokens).to_numpy(float) / rows["k"] / rows["unique_tokens"])
     models = {"K alone": [log2_k], "K and repetition": [log2_k, exposure_.to_numpy()]}

@@ -1,11 +1,12 @@
 """What stands under a plan over K: whether its runs can be compared, and what slope on log2 K they detect."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
 from helpers.analysis.conditions import condition_names, shared_settings
 from helpers.analysis.power import smallest_detectable
-from helpers.config import RunConfig
+from helpers.config import ALIKE_AT_ONE, RunConfig
 from helpers.storage import Storage
 from helpers.studies.ergodic.roles import VARIED
 
@@ -37,6 +38,7 @@ def plan_note(
     by_name: dict[str, list[RunConfig]] = {}
     for name, config in zip(condition_names(conditions), runs, strict=True):
         by_name.setdefault(name, []).append(config)
+    _lend(by_name)
     over_k = {name: own for name, own in by_name.items() if len({config.k for config in own}) > 1}
     for own in over_k.values():
         _require_equal_tokens(own[0])
@@ -65,13 +67,23 @@ def smallest_detectable_slope(ks: Sequence[int], seed_deviation: float) -> float
     return smallest_detectable(seed_deviation / math.sqrt(spread), len(log2_k) - 2) if spread else math.inf
 
 
+def _lend(by_name: dict[str, list[RunConfig]]) -> None:
+    """Give each condition the runs on one component that it shares with the condition under `full` allocation."""
+    for own in by_name.values():
+        if own[0].data.allocation in ALIKE_AT_ONE:
+            full = dataclasses.replace(own[0], data=dataclasses.replace(own[0].data, allocation="full"))
+            for others in by_name.values():
+                if shared_settings(others[0], VARIED) == shared_settings(full, VARIED):
+                    own += [config for config in others if config.k == 1 and config not in own]
+
+
 def _require_equal_tokens(config: RunConfig) -> None:
     """ValueError if a run's tokens depend on K, so that K could not be told from the length of training."""
     if config.train.epochs is not None and config.data.allocation == "full":
         raise ValueError(
             f"train.epochs = {config.train.epochs:g} counts passes over a train set that grows with K under "
             "data.allocation=full, so that the runs of this grid would consume unequal tokens; use train.steps or "
-            "train.tokens, or data.allocation=constant_unique"
+            "train.tokens, or data.allocation=constant_unique (or constant_exposure, if that is what is asked)"
         )
 
 

@@ -1,9 +1,11 @@
 """The grids of the main study: K ergodic components at a constant number of training tokens (seed document 000)."""
 
+from collections.abc import Iterable, Sequence
+
 from helpers.config import ARXIV_SOURCE, DataConfig, EvalConfig, RunConfig, SyntheticConfig, TrainConfig
 from helpers.model_config import PythiaConfig
 from helpers.studies.ergodic.roles import Comparisons
-from helpers.studies.preset import Preset
+from helpers.studies.preset import Components, Preset
 
 NAME = "ergodic"
 KS = (1, 2, 4, 8, 11)
@@ -19,6 +21,20 @@ _SIZE_NOTE = """\
 Every size has the same tokens, batch and learning rate, so that sizes differ in nothing else; 2e-4 is not the best rate
 of each. --set model.size=160m plans one size, and together with --set train.peak_lr=6e-4 one at a rate of its own,
 which is then another condition. 10,000 steps are 256 M tokens: 18 a parameter for 14m, 0.6 for 410m."""
+
+ALLOCATIONS = ("full", "matched_repeats", "constant_exposure", "constant_unique")
+
+_ARMS_NOTE = """\
+Under constant_exposure a run has K times the tokens that are named here, so that each component is seen as often as
+alone. --set model.size=small plans the same at twice the width: what it loses less is capacity."""
+
+
+def _compared_arms(grid: Sequence[RunConfig], components: Components | None) -> Iterable[RunConfig]:
+    """Baselines of every allocation, and the shuffle control of `full`."""
+    yield from Comparisons(baselines=True)(grid, components)
+    full = [config for config in grid if config.data.allocation == "full"]
+    yield from Comparisons(shuffle_control=True)(full, components)
+
 
 PRESETS = {
     "smoke": Preset(
@@ -59,6 +75,19 @@ PRESETS = {
         ),
         axes={"k": KS, "seed": (0, 1, 2)},
         companions=Comparisons(baselines=True),
+    ),
+    "arms": Preset(
+        description="minutes on a CPU core: few papers, tiny model; four allocations, which tell causes apart",
+        config=RunConfig(
+            study=NAME,
+            data=DataConfig(source=ARXIV_SOURCE, tokenizer="train:2000", max_papers_per_component=60),
+            model=PythiaConfig(size="tiny", dropout=0.0),
+            train=TrainConfig(batch_size=8, steps=80, peak_lr=8e-3, warmup_steps=8),
+            eval=EvalConfig(windows_per_component=128),
+        ),
+        axes={"data.allocation": ALLOCATIONS, "k": KS, "seed": (0, 1)},
+        companions=_compared_arms,
+        note=_ARMS_NOTE,
     ),
     "quick": Preset(
         description="minutes on a Colab T4: 1,980 arXiv papers, Pythia-14M; the shape of the real experiment",

@@ -1,16 +1,17 @@
 """Result files -> two tables: one row a run, and one row a run and component, both at the end of the run.
 
-Only runs that share a condition may be averaged (`conditions`).
+Only runs that share a condition may be averaged (`conditions`). The runs on one component of an allocation under which
+they train as under `full` are stored once, there, and count in both conditions.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from helpers.analysis.conditions import Settings, condition_file_name, condition_names, shared_settings, without
 from helpers.analysis.results import ResultFiles, array, number, number_or_nan, read_results, require_results, text
-from helpers.config import RunConfig, portable_name
+from helpers.config import ALIKE_AT_ONE, RunConfig, portable_name
 from helpers.runs.result_file import Result
 from helpers.runs.sessions import changes, sessions
 from helpers.storage import Storage
@@ -28,6 +29,11 @@ XE_COLUMNS = (
     "bayes_xe", "bayes_known_xe", "xe_by_position", "bayes_xe_by_position", "bayes_known_xe_by_position",
     "paper_windows", "paper_xe", "paper_first_xe",
 )  # fmt: skip
+FURTHER = {
+    "belief": ("layer", "r2", "r2_untrained", "r2_shuffled"),
+    "forecast": ("xe", "dxe", "bound", "written", "forecast_sha256", "started"),
+}
+"""The kinds of rows that a result may hold beside XE, and their columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,27 +51,46 @@ class Results:
     """What each counted file says of its run as a whole, by run_id: settings and provenance."""
     settings: dict[str, Settings]
     """What the runs of a condition share, by its name."""
+    further: dict[str, pd.DataFrame]
+    """Rows of further kinds (FURTHER) at the end of the runs, with run_id, condition, role, k and seed."""
     left_out: list[str]
     """`file: reason`, for every file that is not counted."""
+    lenders: dict[str, str] = field(default_factory=dict)
+    """For a condition whose runs on one component are stored in another, the name of that one."""
 
     @property
     def conditions(self) -> list[str]:
-        """The conditions, that with most runs first."""
-        counts = self.runs["condition"].value_counts()
+        """The conditions, that with most runs first; one that holds nothing but what it lends is none."""
+        runs = self.runs
+        only_lent = {name for name in self.lenders.values() if (runs.loc[runs["condition"] == name, "k"] == 1).all()}
+        counts = runs["condition"].value_counts().drop(list(only_lent))
         return sorted(counts.index, key=lambda condition: (-counts[condition], condition))
 
     def runs_of(self, condition: str) -> pd.DataFrame:
         """The rows of `runs` of one condition, of every role."""
-        return self.runs[self.runs["condition"] == condition]
+        return self._rows(self.runs, condition)
 
     def of(self, condition: str, role: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The rows of `runs` and of `xe` of one condition and role: grid, baseline (one named component) or control
         (shuffled labels)."""
-        return _rows(self.runs, condition, role), _rows(self.xe, condition, role)
+        runs, xe = (self._rows(frame, condition) for frame in (self.runs, self.xe))
+        return runs[runs["role"] == role], xe[xe["role"] == role]
+
+    def _rows(self, frame: pd.DataFrame, condition: str) -> pd.DataFrame:
+        own = frame[frame["condition"] == condition]
+        if condition not in self.lenders:
+            return own
+        lent = frame[(frame["condition"] == self.lenders[condition]) & (frame["k"] == 1)]
+        return pd.concat([lent.assign(condition=condition), own])
 
     def file_suffix(self, condition: str) -> str:
         """What the files of a condition have after their name: nothing for the condition with most runs."""
         return "" if condition == self.conditions[0] else f"-{condition_file_name(condition)}"
+
+    def allocations(self, condition: str) -> dict[str, str]:
+        """The conditions that equal `condition` but for the allocation, itself among them, by their allocation."""
+        alike = self.alike_but_for(condition, "data.allocation")
+        return {self.settings[name]["data"]["allocation"]: name for name in alike}
 
     def alike_but_for(self, condition: str, setting: str) -> list[str]:
         """The conditions that equal `condition` but for one setting such as `model.size`; itself first."""
@@ -88,31 +113,46 @@ def usable_results(storage: Storage) -> Results:
 
 def results_of(files: ResultFiles) -> Results:
     """The tables of files that were read."""
+    shared_columns = ("run_id", "condition", "role", "k", "seed")
     settings = [shared_settings(config, VARIED) for _, config in files.found.values()]
     names = condition_names(settings)
-    runs, xe = [], []
+    runs, xe, further = [], [], {kind: [] for kind in FURTHER}
     for (result, config), condition in zip(files.found.values(), names, strict=True):
         shared = {"run_id": result.run["run_id"], "condition": condition, "role": role_of(config)}
         shared |= {"k": config.k, "seed": config.seed}
         runs.append(shared | _run_row(result, config))
         xe += [shared | row for row in _xe_rows(result)]
+        for kind, rows in further.items():
+            rows += [shared | row for row in _further_rows(result, kind)]
     return Results(
         runs=_frame(runs, RUN_COLUMNS),
         xe=_frame(xe, XE_COLUMNS),
+        further={kind: _frame(rows, (*shared_columns, *FURTHER[kind])) for kind, rows in further.items()},
         run_lines={run_id: found.result.run for run_id, found in files.found.items()},
         settings=dict(zip(names, settings, strict=True)),
         left_out=files.left_out,
+        lenders=_lenders(dict(zip(names, settings, strict=True))),
     )
 
 
-def _rows(frame: pd.DataFrame, condition: str, role: str) -> pd.DataFrame:
-    return frame[(frame["condition"] == condition) & (frame["role"] == role)]
+def _lenders(settings: dict[str, Settings]) -> dict[str, str]:
+    """Which condition holds the runs on one component of which other."""
+    whole = {name: without(own, "data.allocation") for name, own in settings.items()}
+    allocation = {name: own["data"]["allocation"] for name, own in settings.items()}
+    return {
+        name: other
+        for name in settings
+        for other in settings
+        if allocation[name] in ALIKE_AT_ONE and allocation[other] == "full" and whole[name] == whole[other]
+    }
 
 
 def _check(result: Result, config: RunConfig) -> None:
     """ValueError, LookupError or TypeError for a result whose numbers cannot be counted."""
     _run_row(result, config)
     rows = _xe_rows(result)
+    for kind in FURTHER:
+        _further_rows(result, kind)
     if any(len(row["xe_by_position"]) != config.data.window_tokens for row in rows):
         raise ValueError(f"has curves that are not of {config.data.window_tokens} positions")
     evaluated = sorted(row["component"] for row in rows)
@@ -127,7 +167,7 @@ def _run_row(result: Result, config: RunConfig) -> dict[str, Any]:
         "source": portable_name(data.source),
         "size": config.model.size,
         "components": tuple(map(text, run["components"])),
-        "allocation": data.allocation,
+        "allocation": config.science()["data"]["allocation"],
         "order": data.order,
         "sampling": data.sampling,
         "shuffle": data.shuffle_labels,
@@ -172,6 +212,19 @@ def _xe_row(row: dict[str, Any], result: Result) -> dict[str, Any]:
     first = row["by_paper"].get("first_xe")
     papers["paper_first_xe"] = None if first is None else array(first, len(papers["paper_windows"]))
     return texts | numbers | curves | papers | {"xe_by_position": curve}
+
+
+def _further_rows(result: Result, kind: str) -> list[dict[str, Any]]:
+    """The rows of a further kind at the last step, those of a forecast with the start of the training."""
+    last_step = result.summaries[-1]["step"]
+    rows = [row for row in result.rows_of(kind) if row["step"] == last_step]
+    if kind == "forecast":
+        rows = [row | {"started": result.run["provenance"].get("started", "")} for row in rows]
+    return [{name: _text_or_number(row[name]) for name in FURTHER[kind]} for row in rows]
+
+
+def _text_or_number(value: Any) -> str | float:
+    return text(value) if isinstance(value, str) else number_or_nan(value)
 
 
 def _frame(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:

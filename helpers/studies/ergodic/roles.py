@@ -24,6 +24,32 @@ def role_of(config: RunConfig) -> str:
     return BASELINE if config.data.components and config.k == 1 else GRID
 
 
+def noise_cell(runs: Sequence[RunConfig], components: Components | None) -> list[RunConfig]:
+    """The runs at several seeds on the same components, the cheapest such cell; empty where no cell has two seeds, or
+    the components are not known yet.
+
+    Under `rotate` a K has other components at every seed, so that these are mostly runs on one component: the grid's
+    own at one seed, baselines at the others.
+    """
+    cells: dict[tuple[str, frozenset[str]], list[RunConfig]] = {}
+    for config in runs:
+        if (active := _active(config, components)) and not config.data.shuffle_labels:
+            alike = dataclasses.replace(config, seed=0, data=dataclasses.replace(config.data, components=()))
+            cells.setdefault((alike.run_id, frozenset(active)), []).append(config)
+    several = [cell for cell in cells.values() if len({config.seed for config in cell}) > 1]
+    return min(several, key=lambda cell: cell[0].k, default=[])
+
+
+def _active(config: RunConfig, components: Components | None) -> tuple[str, ...]:
+    """The components of a run, as far as they can be told."""
+    if config.data.components:
+        return config.data.components
+    try:
+        return active_components(config, _known(components, config))
+    except ComponentsUnknown:
+        return ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Comparisons:
     """The companions of a grid over K."""

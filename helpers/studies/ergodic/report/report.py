@@ -23,10 +23,14 @@ from helpers.analysis.report_blocks import (
 )
 from helpers.storage import Storage, publish_text
 from helpers.studies.ergodic import tables
+from helpers.studies.ergodic.beliefs.report import beliefs_blocks
+from helpers.studies.ergodic.causes.report import causes_blocks
 from helpers.studies.ergodic.condition import Condition
 from helpers.studies.ergodic.dataset.dataset import TITLES, Description, readable
 from helpers.studies.ergodic.decomposition import PARTS
 from helpers.studies.ergodic.findings import CONDITION_LIMIT, Findings
+from helpers.studies.ergodic.forecasts.report import forecasts_blocks
+from helpers.studies.ergodic.noise import noise_blocks
 from helpers.studies.ergodic.report import words
 from helpers.studies.ergodic.report.design import design, limits, none, provenance
 from helpers.studies.ergodic.report.methods import methods
@@ -111,6 +115,7 @@ def _results(storage: Storage, results: Results, conditions: list[Condition]) ->
         table_1 = tables.table_1(results, own.name)
         plain = words.plain_sentence(table_1)
         blocks += [Heading(own.name), *_result_words(own.findings, plain), *_area_words(own)]
+        blocks += noise_blocks(own.findings.by_k, own.findings.noise)
         suffix = results.file_suffix(own.name)
         pictures = {name: storage.figure(f"{name}{suffix}.png") for name in _RESULT_FIGURES if _has(own, name)}
         blocks += [Picture(path.read_bytes(), path.name, _RESULT_FIGURES[name]) for name, path in pictures.items()]
@@ -127,6 +132,9 @@ def _results(storage: Storage, results: Results, conditions: list[Condition]) ->
             tables.report_table(own.areas.drop(columns="reason"), "Area under matched ΔXE (nats a window)"),
             Table(parts_table(own.decomposition), "Parts of matched ΔXE [95 % interval] (seeds)", _PART_HEADINGS),
             *_reasons(own.decomposition),
+            *causes_blocks(own.causes, storage.figure(f"causes{suffix}.png")),
+            *beliefs_blocks(own.beliefs, storage.figure(f"beliefs{suffix}.png")),
+            *forecasts_blocks(own.forecasts, own.forecasts_by_k, storage.figure(f"forecasts{suffix}.png")),
             tables.report_table(
                 own.findings.contrasts, "ΔXE of each component at the largest K, p adjusted for their number"
             ),

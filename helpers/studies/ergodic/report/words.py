@@ -19,7 +19,14 @@ def matched_sentence(row: dict[str, float]) -> str:
     if not np.isfinite(row["low"]):
         return f"{start} ({count}, so there is no interval and no statement about evidence)."
     span = f"95 % interval {row['low']:+.4f} to {row['high']:+.4f}, {count}"
-    return f"{start} ({span}): {direction(row['low'], row['high'])}. {_against_bound(row)}"
+    return f"{start} ({span}): {_called(row)}. {_against_bound(row)}"
+
+
+def _called(row: dict[str, float]) -> str:
+    """What an effect is called: nothing, inside the noise of seeds, whatever its own few runs say."""
+    if abs(row["dxe"]) <= row.get("noise", 0.0):
+        return f"inside the noise of seeds, ±{row['noise']:.4f}, and so called no difference"
+    return direction(row["low"], row["high"])
 
 
 def direction(low: float, high: float) -> str:

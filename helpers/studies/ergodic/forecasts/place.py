@@ -1,0 +1,9 @@
+"""Where a run's forecast lies; light enough for the analysis, which loads no torch."""
+
+from pathlib import Path
+
+from helpers.storage import Storage
+
+
+def forecast_path(storage: Storage, run_id: str) -> Path:
+    return storage.run(run_id) / "forecast.json"
