@@ -4,7 +4,7 @@ from pathlib import Path
 
 from helpers.storage import Storage
 from helpers.studies.ergodic.plan_power import plan_note
-from helpers.studies.ergodic.presets import NAME, PRESETS
+from helpers.studies.ergodic.presets import ANSWER, NAME, PRESETS
 from helpers.studies.ergodic.roles import AXES, COMPARED, role_of
 from helpers.studies.study import Study
 
@@ -24,6 +24,8 @@ STUDY = Study(
     compared=COMPARED,
     notebook="ergodic_scaling.ipynb",
     analyse=_analyse,
+    answer=ANSWER,
+    headline="matched.png",
     role_of=role_of,
     plan_note=plan_note,
 )

@@ -7,6 +7,8 @@ from helpers.studies.preset import Preset
 
 NAME = "ergodic"
 KS = (1, 2, 4, 8, 11)
+ANSWER = "ergodic_answer.md"
+"""In `tables/`: what was found, in words."""
 
 _STEP_COUNT_NOTE = """\
 The protocol gives 100,000 steps and about 12 epochs of 100 M tokens, which cannot both hold: 100,000 steps x 25,600
@@ -33,14 +35,25 @@ PRESETS = {
         axes={"k": KS, "seed": (0,)},
     ),
     "demo": Preset(
-        description="minutes on a CPU: synthetic source, tiny model; measured XE beside the exact Bayes value",
+        description="minutes on a CPU: eleven coins, two seeds, all baselines; what K costs, beside the exact value",
         config=RunConfig(
             study=NAME,
+            # Eleven coins, each with a bias of its own, and windows of 50 throws: a tiny model learns to find out the
+            # coin within 400 small steps, which it has not begun to within 200 on dice of 8 sides. With two seeds the
+            # order is the listed one: an interval of two runs on different coins would show how coins differ.
+            data=DataConfig(
+                order="listed",
+                window_tokens=50,
+                synthetic=SyntheticConfig(num_states=1, num_symbols=2, papers_per_component=300),
+            ),
             model=PythiaConfig(size="tiny", dropout=0.0),
-            train=TrainConfig(batch_size=32, steps=900, peak_lr=8e-3, warmup_steps=90),
+            train=TrainConfig(
+                batch_size=16, steps=400, peak_lr=1.6e-2, warmup_steps=40, min_lr_ratio=0.01, weight_decay=0.0
+            ),
             eval=EvalConfig(windows_per_component=512),
         ),
         axes={"k": KS, "seed": (0, 1)},
+        companions=Comparisons(baselines=True),
     ),
     "known": Preset(
         description="half an hour on a CPU core: the known answer, near the Bayes limit, three seeds and all baselines",
