@@ -49,7 +49,7 @@ def plan_preset(
     if cluster:
         parse_cluster(cluster)
     study = find_study(preset.config.study)
-    place = () if storage.exists else (f"storage: {storage.address} is not there yet, so every run is new",)
+    place = () if storage.exists else (f"storage: {storage.address} is not there yet, so every run is missing",)
     said = study.plan_note(
         known_runs(preset, storage), storage, measure=measure is not None, seed_deviation=seed_deviation
     )
