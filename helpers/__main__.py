@@ -26,6 +26,7 @@ from helpers.repository import REPOSITORY, ROOT, set_repository
 from helpers.runs.events import Subscriber, print_events, to_line
 from helpers.storage import Storage
 from helpers.studies import STUDIES, find_preset, find_study
+from helpers.studies.answer import answer_of, made_line
 from helpers.studies.preset import Preset
 
 Repeatable = tyro.conf.UseAppendAction[tuple[str, ...]]
@@ -216,8 +217,7 @@ def grid(options: GridOptions, engine: tyro.conf.OmitArgPrefixes[EngineOptions] 
     report = run_preset(preset, storage, engine=engine, shard=options.shard, report=say)
     print(f"\n{report}")
     if report.of("done"):
-        made = find_study(options.study).analyse(storage)
-        print(f"figures, tables and report: {storage.address} ({len(made)} files)")
+        _analyse(options.study, storage)
     return 0 if report.complete else 1
 
 
@@ -246,14 +246,22 @@ def status(options: GridOptions, loop: bool = False, interval: float = 180.0) ->
 
 
 def analyse(study: str = "ergodic", storage: str = "outputs") -> int:
-    """Tables, figures and report of a study from the results in a storage; lists the files made.
+    """Tables, figures and report of a study from the results in a storage; ends with what they say.
 
     Args:
         study: The experiment.
         storage: The root folder of all outputs, or the URL of an object store.
     """
-    print("\n".join(map(str, find_study(study).analyse(Storage.existing(storage)))))
+    _analyse(study, Storage.existing(storage))
     return 0
+
+
+def _analyse(study: str, storage: Storage) -> None:
+    """Write what a study makes of its results, and print the answer."""
+    print(f"reading the results in {storage.root} ...", flush=True)
+    found = find_study(study)
+    made = found.analyse(storage)
+    print("\n\n".join(filter(None, (made_line(storage, made), answer_of(found, storage)))))
 
 
 def fit(options: tyro.conf.OmitArgPrefixes[FitOptions]) -> int:
@@ -307,12 +315,17 @@ COMMANDS: dict[str, Callable[..., int]] = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; errors of ours are one line, unforeseen ones keep their traceback."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     quiet_libraries()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's or a shell's kill ends it like Ctrl-C
     try:
         return tyro.extras.subcommand_cli_from_dict(
             COMMANDS, prog="python -m helpers", description=_description(), args=arguments
         )
+    except SystemExit as end:
+        if end.code:
+            print(_hint(arguments), end="", file=sys.stderr)
+        raise
     except KeyboardInterrupt:
         _say("stopped; checkpoints are kept, and the same command goes on")
         return 1
@@ -333,11 +346,32 @@ def _say(words: object, file: TextIO | None = None) -> None:
 
 
 def _description() -> str:
-    lines = ["Scaling experiments on small causal language models.", ""]
+    lines = ["Scaling experiments on small causal language models.", "", *_EXAMPLES]
     for study in STUDIES:
-        lines.append(f"Presets of {study.name} ({study.question}):")
+        lines += ["", f"Presets of {study.name} ({study.question}):"]
         lines += [f"- {preset}: {found.description}" for preset, found in study.presets.items()]
     return "\n".join(lines)
+
+
+_EXAMPLES = (
+    "Examples:",
+    "- python -m helpers plan --preset demo",
+    "- python -m helpers grid --preset demo --workers 2 --storage outputs",
+    "- python -m helpers grid --study samples --preset demo --only seed=0",
+    "- python -m helpers analyse --storage outputs",
+    "Exit codes: 0 done, 1 failed or not complete, 2 wrong usage.",
+)
+
+
+def _hint(arguments: list[str]) -> str:
+    """How an axis is chosen, for those who tried an option of its name, such as --ks 1,2."""
+    axes = {axis.rpartition(".")[2]: axis for study in STUDIES for axis in study.axes}
+    for word in arguments:
+        name = word.lstrip("-").partition("=")[0]
+        axis = axes.get(name) or axes.get(name.removesuffix("s"))
+        if word.startswith("--") and axis:
+            return f"values of an axis are chosen by --only {axis}=VALUES, such as --only k=1,4\n"
+    return ""
 
 
 if __name__ == "__main__":
