@@ -1,5 +1,6 @@
 """A run, or all of them, at a glance: tables and figures for a notebook."""
 
+import base64
 import html
 import io
 from pathlib import Path
@@ -28,7 +29,10 @@ def show_result(picker: "Picker", storage: Storage, *, interactive: bool) -> Non
     from IPython.display import display
 
     if not interactive:
-        display(component_table(read_result(storage.result(picker.config.run_id))))
+        result = read_result(storage.result(picker.config.run_id))
+        print(picker.config.run_id)
+        display(component_table(result))
+        display({"image/png": base64.b64encode(png(position_figure(result))).decode(), "text/plain": ""}, raw=True)
         return
     box = ipywidgets.VBox().add_class("picked-result")
 

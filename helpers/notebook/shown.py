@@ -79,7 +79,7 @@ def picture_html(png: bytes, alt: str) -> str:
 
 def below_a_heading(text: str) -> str:
     """Markdown of a file as it stands below a section's heading: its own headings are small."""
-    return re.sub(r"^(#{1,2}) ", lambda match: "####"[: 3 + len(match[1]) - 1] + " ", text, flags=re.MULTILINE)
+    return re.sub(r"^(#{1,2}) ", r"##\1 ", text, flags=re.MULTILINE)
 
 
 def report_link(report: Path, notebook: Path) -> str:

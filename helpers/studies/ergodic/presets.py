@@ -22,6 +22,21 @@ Every size has the same tokens, batch and learning rate, so that sizes differ in
 of each. --set model.size=160m plans one size, and together with --set train.peak_lr=6e-4 one at a rate of its own,
 which is then another condition. 10,000 steps are 256 M tokens: 18 a parameter for 14m, 0.6 for 410m."""
 
+# A tiny model learns to find out the coin within 400 small steps; of dice with 8 sides it has not begun to after 200
+# larger ones. The order is the listed one: with two seeds, an interval over other coins would show how coins differ.
+COINS = RunConfig(
+    study=NAME,
+    data=DataConfig(
+        order="listed",
+        window_tokens=50,
+        synthetic=SyntheticConfig(num_states=1, num_symbols=2, papers_per_component=300),
+    ),
+    model=PythiaConfig(size="tiny", dropout=0.0),
+    train=TrainConfig(batch_size=16, steps=400, peak_lr=1.6e-2, warmup_steps=40, min_lr_ratio=0.01, weight_decay=0.0),
+    eval=EvalConfig(windows_per_component=512),
+)
+"""Eleven coins, each with a bias of its own, in windows of 50 throws: the known answer, near the Bayes limit."""
+
 PRESETS = {
     "smoke": Preset(
         description="seconds on a CPU: synthetic source, tiny model, a few steps; shows that the chain works",
@@ -36,22 +51,7 @@ PRESETS = {
     ),
     "demo": Preset(
         description="minutes on a CPU: eleven coins, two seeds, all baselines; what K costs, beside the exact value",
-        config=RunConfig(
-            study=NAME,
-            # Eleven coins, each with a bias of its own, and windows of 50 throws: a tiny model learns to find out the
-            # coin within 400 small steps, which it has not begun to within 200 on dice of 8 sides. With two seeds the
-            # order is the listed one: an interval of two runs on different coins would show how coins differ.
-            data=DataConfig(
-                order="listed",
-                window_tokens=50,
-                synthetic=SyntheticConfig(num_states=1, num_symbols=2, papers_per_component=300),
-            ),
-            model=PythiaConfig(size="tiny", dropout=0.0),
-            train=TrainConfig(
-                batch_size=16, steps=400, peak_lr=1.6e-2, warmup_steps=40, min_lr_ratio=0.01, weight_decay=0.0
-            ),
-            eval=EvalConfig(windows_per_component=512),
-        ),
+        config=COINS,
         axes={"k": KS, "seed": (0, 1)},
         companions=Comparisons(baselines=True),
     ),

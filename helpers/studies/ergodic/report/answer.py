@@ -46,7 +46,8 @@ def answer_text(storage: Storage, results: Results, conditions: Sequence[Conditi
 
 
 def sentences(results: Results, own: Condition) -> list[str]:
-    """What was found, beside what theory says, and how sure that is: three sentences with numbers and intervals."""
+    """What was found, beside what theory says, and how sure that is: three sentences with numbers and intervals, or
+    what there is not to say them of."""
     row = largest_k(own)
     if row is None:
         return _unmatched_sentences(results, own)
@@ -54,12 +55,15 @@ def sentences(results: Results, own: Condition) -> list[str]:
 
 
 def _unmatched_sentences(results: Results, own: Condition) -> list[str]:
-    return [
+    first = (
         "These runs cannot tell what K costs: no run with K above 1 has a run on each of its components alone at the "
-        "same seed.",
-        words.plain_sentence(tables.table_1(results, own.name)),
-        "That difference also holds how hard the components are, and is no statement about K.",
-    ]
+        "same seed."
+    )
+    table = tables.table_1(results, own.name)
+    if table.loc[table["k"] > 1, "dxe"].isna().all():
+        return [first, "Nor has any seed a run at K = 1 and one at another K."]
+    plain = words.plain_sentence(table)
+    return [first, plain, "That difference also holds how hard the components are, and is no statement about K."]
 
 
 def _found(row: dict[str, float]) -> str:

@@ -61,6 +61,8 @@ def known_answer(results: Results, own: Condition) -> Verdict:
     """Whether the excess over the exact value is within a tenth of the bound, at every K."""
     named = {"hypothesis": "The rise is the exact one of an ideal learner", "document": "000, section 0"}
     rows = own.findings.by_k
+    if rows.empty:
+        return Verdict(**named, verdict=CANNOT_TELL, because=_no_interval(None))
     if rows["bayes_dxe"].isna().all():
         return Verdict(**named, verdict=CANNOT_TELL, because="the law of this text is not known, so no value is exact")
     can = rows[np.isfinite(rows["excess_low"].astype(float))]
