@@ -1,4 +1,4 @@
-"""What a notebook shows of an analysis: headings below its own, words for pictures, a link, and what needs no widget."""
+"""What a notebook shows of an analysis: headings below its own, words for pictures, a link, words without widgets."""
 
 import base64
 

@@ -149,12 +149,10 @@ def provenance(results: Results, conditions: list[Condition]) -> Section:
         Text("Every run whose result is counted above, with the code, device and precision that made it."),
         tables.report_table(_run_table(results), "Runs"),
         tables.report_table(_package_table(results), "Versions"),
-        Heading("Runs that changed between their sessions"),
-        Points(changed or ["None."]),
+        *([Heading("Runs that changed between their sessions"), Points(changed)] if changed else []),
         Heading("Files that are not counted"),
         Points(left_out),
-        Heading("Statistics that were not computed"),
-        Points(reasons or ["None."]),
+        *([Heading("Statistics that were not computed"), Points(reasons)] if reasons else []),
     ]
     return Section("Provenance", blocks)
 

@@ -1,5 +1,6 @@
 """What the runs of a condition do not suffice for, each with the command that would bring it."""
 
+import re
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ def _baselines(results: Results, own: Condition, say: Commands) -> Iterator[Miss
     if _has_baselines(_nearest(results.settings[own.name])[0]):
         yield Missing(what=f"{what})", command=say())
     else:
-        alone = [f"--set k=1 --set seed={seed} --set data.components={shlex.quote(str(component))}"]
+        alone = (f"--set k=1 --set seed={seed}", f"--set data.components={_plain(component)}")
         yield Missing(what=f"{what}; the first one, and so each)", command=say(*alone, verb="train"))
 
 
@@ -87,7 +88,7 @@ def _sizes(results: Results, own: Condition, say: Commands) -> Iterator[Missing]
 def _commands(storage: Storage, results: Results, condition: str) -> Commands:
     """Commands that run a condition again: the nearest preset, and each setting that differs from it."""
     name, differing = _nearest(results.settings[condition])
-    sets = [f"--set {setting}={shlex.quote(_words(value))}" for setting, value in differing.items()]
+    sets = [f"--set {setting}={_plain(_words(value))}" for setting, value in differing.items()]
     root = storage.root
     place = root.relative_to(ROOT) if root.is_relative_to(ROOT) else root
 
@@ -116,6 +117,12 @@ def _nearest(settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 def _has_baselines(name: str) -> bool:
     companions = PRESETS[name].companions
     return isinstance(companions, Comparisons) and companions.baselines
+
+
+def _plain(word: str) -> str:
+    """A word as a shell takes it; in the place of one that could be markup, or of a path whose beginning no result
+    tells, its reader's own."""
+    return word if re.fullmatch(r"[\w.,+-]+", word) else "YOURS"
 
 
 def _words(value: Any) -> str:
