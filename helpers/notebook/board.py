@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from helpers.grid.status_table import GridStatus, grid_status
 from helpers.notebook.browser import results_browser
 from helpers.notebook.run_view import component_table, png, run_figure
-from helpers.notebook.shown import picture_widget
+from helpers.notebook.widgets import picture_widget, show_widget
 from helpers.runs.metrics import metrics_path, read_metrics
 from helpers.runs.result_file import Result
 from helpers.runs.status import RunStatus
@@ -45,6 +45,7 @@ class Board:
         self._configs = known_runs(preset, storage)
         self._axes, self._role_of = tuple(preset.axes), find_study(preset.config.study).role_of
         self._cells: dict[str, ipywidgets.Button] = {}
+        self._names: dict[str, str] = {}
         self._runs: dict[str, RunStatus] = {}
         self._num_browsed = 0
         self._stopped, self._reading = threading.Event(), threading.Lock()
@@ -61,15 +62,18 @@ class Board:
         """Display the board, a button that reads the storage again, and room for a run."""
         import ipywidgets
 
-        from helpers.notebook.widgets import show_widget
-
         status = self.status
         self._lines, self._detail, self._browser = ipywidgets.HTML(), ipywidgets.VBox(), ipywidgets.VBox()
         head = ipywidgets.HBox(
             [_label(header) for header in status.headers] + [_label(f"seed {seed}") for seed in status.seeds]
         )
         rows = [
-            ipywidgets.HBox([*map(_label, values), *(self._cell(row.get(seed)) for seed in status.seeds)])
+            ipywidgets.HBox(
+                [
+                    *map(_label, values),
+                    *(self._cell(row.get(seed), self._name(status, values, seed)) for seed in status.seeds),
+                ]
+            )
             for values, row in status.rows.items()
         ]
         button = ipywidgets.Button(description="Refresh", icon="refresh").add_class("board-refresh")
@@ -94,7 +98,7 @@ class Board:
             return
         self._runs = {run.config.run_id: run for run in status.runs}
         for run_id, cell in self._cells.items():
-            _paint(cell, self._runs[run_id])
+            _paint(cell, self._runs[run_id], self._names[run_id])
         read = f"read from {self._storage.address} at {datetime.datetime.now():%H:%M:%S}"
         self._say([*status.counts(), *status.failures(), read])
         results = _results(status)
@@ -133,7 +137,12 @@ class Board:
         text = "<br>".join(map(html.escape, lines))
         self._lines.value = f"{_STYLE}<div style='line-height:1.5'>{text}</div>"
 
-    def _cell(self, run: RunStatus | None) -> "ipywidgets.Widget":
+    def _name(self, status: GridStatus, values: tuple[str, ...], seed: int) -> str:
+        """A cell in words, such as `K 4, seed 0`, for those who do not see where it stands."""
+        axes = [f"{header} {value}" for header, value in zip(status.headers, values, strict=True)]
+        return ", ".join([*axes, f"seed {seed}"])
+
+    def _cell(self, run: RunStatus | None, name: str) -> "ipywidgets.Widget":
         import ipywidgets
 
         if run is None:
@@ -141,6 +150,7 @@ class Board:
         cell = ipywidgets.Button(layout=ipywidgets.Layout(width=_WIDTH)).add_class("board-cell")
         cell.on_click(lambda _button: self._show_run(run.config.run_id))
         self._cells[run.config.run_id] = cell
+        self._names[run.config.run_id] = name
         return cell
 
     def _show_run(self, run_id: str) -> None:
@@ -172,11 +182,10 @@ def _label(text: str) -> "ipywidgets.HTML":
     return ipywidgets.HTML(html.escape(text), layout=ipywidgets.Layout(width=_WIDTH))
 
 
-def _paint(cell: "ipywidgets.Button", run: RunStatus) -> None:
+def _paint(cell: "ipywidgets.Button", run: RunStatus, name: str) -> None:
     for status in COLOURS:
         cell.remove_class(f"board-{status}")
     cell.add_class(f"board-{run.status}")
     cell.style.button_color = COLOURS[run.status]
     cell.description = f"{MARKS[run.status]} {run}"
-    named = f"K = {run.config.k}, seed {run.config.seed}: {run.status}"
-    cell.tooltip = " ".join([named, run.config.run_id, run.reason]).strip()
+    cell.tooltip = " ".join([f"{name}: {run.status}", run.config.run_id, run.reason]).strip()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from helpers.notebook.run_view import MEAN, last_rows, panels, png
+from helpers.notebook.widgets import picture_html
 from helpers.runs.result_file import Result
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ def results_browser(results: Results, axis: str) -> "ipywidgets.VBox":
     """Choose a row, a component, and the window or one token: the figure follows. `axis` is what the rows differ in,
     such as K."""
     import ipywidgets
-
-    from helpers.notebook.shown import picture_html
 
     row = ipywidgets.Dropdown(description=axis, options=[ALL, *results], style={"description_width": "initial"})
     component = ipywidgets.Dropdown(description="component", options=[MEAN, *_components(results)])

@@ -14,6 +14,7 @@ from helpers.config import RunConfig
 from helpers.errors import is_foreseen, three_lines
 from helpers.grid.plan import Measure, plan_grid
 from helpers.notebook.panel import train_under
+from helpers.notebook.widgets import show_widget
 from helpers.runs.config_file import read_config
 from helpers.settings import MODEL_SIZE, replace_fields, split_override
 from helpers.storage import Storage
@@ -87,8 +88,6 @@ class Picker:
     def show(self) -> None:
         """Display the widgets, the plan beside them, and a button that trains what is picked."""
         import ipywidgets
-
-        from helpers.notebook.widgets import show_widget
 
         widgets = {name: self._dropdown(name) for name in self._picked}
         self._plan = plan = ipywidgets.HTML(layout=ipywidgets.Layout(margin="0 0 0 24px")).add_class("picker-plan")

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from helpers.notebook.widgets import picture_widget
 from helpers.runs.result_file import Result, read_result
 from helpers.storage import Storage
 
@@ -45,8 +46,6 @@ def show_result(picker: "Picker", storage: Storage, *, interactive: bool) -> Non
 
 def _result_widgets(picker: "Picker", storage: Storage) -> "list[ipywidgets.Widget]":
     import ipywidgets
-
-    from helpers.notebook.shown import picture_widget
 
     try:
         run_id = picker.config.run_id
@@ -110,13 +109,6 @@ def panels(num_panels: int, size: tuple[float, float]) -> "tuple[Figure, list[Ax
     with mpl.rc_context(STYLE | {"font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9}):
         figure = Figure(figsize=size, layout="constrained")
         return figure, list(figure.subplots(1, num_panels, squeeze=False)[0])
-
-
-def show_figure(figure: "Figure") -> "ipywidgets.Image":
-    """A figure as a widget of its own size."""
-    import ipywidgets
-
-    return ipywidgets.Image(value=png(figure), format="png", layout=ipywidgets.Layout(align_self="flex-start"))
 
 
 def png(figure: "Figure") -> bytes:

@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from helpers.notebook.run_view import small_png
 from helpers.notebook.setup import on_colab
@@ -14,9 +13,6 @@ from helpers.repository import ROOT
 from helpers.storage import Storage
 from helpers.studies import find_study
 from helpers.studies.answer import answer_of, headline_of
-
-if TYPE_CHECKING:
-    import ipywidgets
 
 WIDTH, BROAD = 740, 1100
 """Pixels across of a figure of one panel, and of one of several."""
@@ -27,7 +23,7 @@ _PANELS = 1.6
 def show_answer(study: str, storage: Storage) -> list[Path]:
     """Analyse the results of a study, and show what they say: words, the figure, the report. The files made.
 
-    Where there is no result yet, that is said, and nothing is made.
+    ValueError where there is no result yet.
     """
     from IPython.display import HTML, Markdown, display
 
@@ -63,18 +59,6 @@ def show_picture(path: Path, alt: str = "") -> None:
     words = alt or f"{path.stem.replace('_', ' ')}; the numbers are in fig/{path.stem}.csv"
     data = base64.b64encode(small_png(path, _width(path))).decode("ascii")
     display({"image/png": data, "text/plain": words}, metadata={"image/png": {"alt": words}}, raw=True)
-
-
-def picture_widget(png: bytes, alt: str) -> "ipywidgets.HTML":
-    """A picture as a widget that has words in its place, which ipywidgets' own Image has not."""
-    import ipywidgets
-
-    return ipywidgets.HTML(picture_html(png, alt))
-
-
-def picture_html(png: bytes, alt: str) -> str:
-    data = base64.b64encode(png).decode("ascii")
-    return f'<img alt="{html.escape(alt)}" style="max-width:100%" src="data:image/png;base64,{data}"/>'
 
 
 def below_a_heading(text: str) -> str:

@@ -1,5 +1,7 @@
-"""Widgets on the screen of any front end: with words where it cannot show them, and with its keys left to them."""
+"""Widgets on the screen of any front end: with words where it cannot show them or a picture, and with its keys left to
+them."""
 
+import base64
 import html
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,18 @@ def show_widget(widget: "ipywidgets.Widget", otherwise: str) -> None:
         bundle, metadata = bundle
     display({**(bundle or {}), "text/html": words}, metadata=metadata, raw=True)
     display(Javascript(_KEEP_KEYS))
+
+
+def picture_widget(png: bytes, alt: str) -> "ipywidgets.HTML":
+    """A picture as a widget that has words in its place, which ipywidgets' own Image has not."""
+    import ipywidgets
+
+    return ipywidgets.HTML(picture_html(png, alt))
+
+
+def picture_html(png: bytes, alt: str) -> str:
+    data = base64.b64encode(png).decode("ascii")
+    return f'<img alt="{html.escape(alt)}" style="max-width:100%" src="data:image/png;base64,{data}"/>'
 
 
 _KEEP_KEYS = """

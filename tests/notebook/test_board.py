@@ -36,7 +36,7 @@ def show(monkeypatch):
 
     def show(board: Board) -> ipywidgets.Widget:
         shown = []
-        monkeypatch.setattr("helpers.notebook.widgets.show_widget", lambda widget, otherwise: shown.append(widget))
+        monkeypatch.setattr("helpers.notebook.board.show_widget", lambda widget, otherwise: shown.append(widget))
         board.show()
         boards.append(board)
         return shown[0]
@@ -68,7 +68,7 @@ def test_refresh_reads_the_storage_again(preset, storage, show):
     button.click()
     (cell,) = found(root, "board-done")
     assert cell.description == "✓ done 3.5000" and "board-missing" not in cell._dom_classes
-    assert preset.at(k=4, seed=0).run_id in cell.tooltip and "K = 4, seed 0: done" in cell.tooltip
+    assert preset.at(k=4, seed=0).run_id in cell.tooltip and "K 4, seed 0: done" in cell.tooltip
 
 
 def test_a_board_follows_the_storage_without_a_click(preset, storage, show, monkeypatch):

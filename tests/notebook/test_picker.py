@@ -54,7 +54,7 @@ def measured(monkeypatch) -> list[str]:
 def show(monkeypatch):
     def show(picker: Picker) -> Shown:
         shown = []
-        monkeypatch.setattr("helpers.notebook.widgets.show_widget", lambda widget, otherwise: shown.append(widget))
+        monkeypatch.setattr("helpers.notebook.picker.show_widget", lambda widget, otherwise: shown.append(widget))
         picker.show()
         return Shown(shown[0])
 

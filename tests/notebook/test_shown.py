@@ -6,8 +6,8 @@ import ipywidgets
 import pytest
 from matplotlib.figure import Figure
 
-from helpers.notebook.shown import below_a_heading, picture_html, report_link, show_answer, show_files
-from helpers.notebook.widgets import INSTALL, show_widget
+from helpers.notebook.shown import below_a_heading, report_link, show_answer, show_files
+from helpers.notebook.widgets import INSTALL, picture_html, show_widget
 from helpers.repository import ROOT
 from tests.simulated_results import simulate_baselines, simulate_grid
 
