@@ -79,7 +79,7 @@ def _found(row: dict[str, float]) -> str:
 
 
 def _beside_theory(row: dict[str, float]) -> str:
-    bound = f"at most ln {row['k']:.0f} / T = {row['bound']:.4f}"
+    bound = f"at most ln {row['k']:.0f} / {np.log(row['k']) / row['bound']:.0f} = {row['bound']:.4f}"
     if np.isnan(row["bayes_dxe"]):
         return f"An ideal learner, which has to find out the component from the window, would lose {bound}."
     text = (
