@@ -110,7 +110,7 @@ class Picker:
             widget.observe(update, names="value")
         button.on_click(train)
         left = ipywidgets.VBox([*widgets.values(), button])
-        show_widget(ipywidgets.VBox([ipywidgets.HBox([left, plan]), panel]), self.plan())
+        show_widget(ipywidgets.VBox([ipywidgets.HBox([left, plan]), panel]), self._words())
         self._explain(plan)
 
     def _dropdown(self, name: str) -> "ipywidgets.Dropdown":
@@ -136,6 +136,13 @@ class Picker:
         values = dict.fromkeys([*(value for preset in presets for value in preset.axes[axis]), picked])
         return sorted(values) if isinstance(picked, int) else list(values)
 
+    def _words(self, measure: Measure | None = None) -> str:
+        """The plan, or why there is none."""
+        try:
+            return self.plan(measure)
+        except Exception as error:  # an error in a callback would be lost
+            return f"not possible: {error}"
+
     def _explain(self, plan: "ipywidgets.HTML") -> None:
         """The plan, at once where the speed of such a model is known; a measurement of seconds is announced."""
         head = self._study.presets[self._picked["PRESET"]].description
@@ -143,10 +150,7 @@ class Picker:
         def say(text: str) -> None:
             plan.value = f"<i>{html.escape(head)}</i><pre style='{_PRE}'>{html.escape(text)}</pre>"
 
-        try:
-            say(self.plan(self._speed(lambda: say(f"{self.plan()}\n\nmeasuring how fast this device trains it ..."))))
-        except Exception as error:  # an error in a callback would be lost
-            say(f"not possible: {error}")
+        say(self._words(self._speed(lambda: say(f"{self.plan()}\n\nmeasuring how fast this device trains it ..."))))
         for show in self._followers:
             show()
 
