@@ -359,6 +359,7 @@ _EXAMPLES = (
     "- python -m helpers grid --preset demo --workers 2 --storage outputs",
     "- python -m helpers grid --study samples --preset demo --only seed=0",
     "- python -m helpers analyse --storage outputs",
+    "",
     "Exit codes: 0 done, 1 failed or not complete, 2 wrong usage.",
 )
 
