@@ -34,7 +34,7 @@ def test_a_stopped_run_has_a_checkpoint_of_its_last_step_and_ends_as_if_it_had_n
             train_single_k(CONFIG, stopped, [stop])
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert stopped.checkpoint_steps(CONFIG.run_id)[0] == {stopped_at_start: 1, stopped_at_log: 6}[stop]
+    assert stopped.checkpoint_steps(CONFIG.run_id)[0] == {stopped_at_start: 1, stopped_at_log: 5}[stop]
     assert not stopped.result(CONFIG.run_id).exists()
     train_single_k(CONFIG, stopped, [])
     assert numbers(stopped) == numbers(whole)
