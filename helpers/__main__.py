@@ -25,8 +25,9 @@ from helpers.processes import own_place
 from helpers.repository import REPOSITORY, ROOT, set_repository
 from helpers.runs.events import Subscriber, print_events, to_line
 from helpers.storage import Storage
-from helpers.studies import STUDIES, find_preset, find_study
+from helpers.studies import find_preset, find_study
 from helpers.studies.answer import answer_of, made_line
+from helpers.studies.command_words import description, hint
 from helpers.studies.preset import Preset
 
 Repeatable = tyro.conf.UseAppendAction[tuple[str, ...]]
@@ -320,11 +321,11 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's or a shell's kill ends it like Ctrl-C
     try:
         return tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, prog="python -m helpers", description=_description(), args=arguments
+            COMMANDS, prog="python -m helpers", description=description(), args=arguments
         )
     except SystemExit as end:
         if end.code:
-            print(_hint(arguments), end="", file=sys.stderr)
+            print(hint(arguments), end="", file=sys.stderr)
         raise
     except KeyboardInterrupt:
         _say("stopped; checkpoints are kept, and the same command goes on")
@@ -343,36 +344,6 @@ def _say(words: object, file: TextIO | None = None) -> None:
     """To stderr, and once where several processes train a run together."""
     if os.environ.get("RANK", "0") == "0":
         print(words, file=file or sys.stderr)
-
-
-def _description() -> str:
-    lines = ["Scaling experiments on small causal language models.", "", *_EXAMPLES]
-    for study in STUDIES:
-        lines += ["", f"Presets of {study.name} ({study.question}):"]
-        lines += [f"- {preset}: {found.description}" for preset, found in study.presets.items()]
-    return "\n".join(lines)
-
-
-_EXAMPLES = (
-    "Examples:",
-    "- python -m helpers plan --preset demo",
-    "- python -m helpers grid --preset demo --workers 2 --storage outputs",
-    "- python -m helpers grid --study samples --preset demo --only seed=0",
-    "- python -m helpers analyse --storage outputs",
-    "",
-    "Exit codes: 0 done, 1 failed or not complete, 2 wrong usage.",
-)
-
-
-def _hint(arguments: list[str]) -> str:
-    """How an axis is chosen, for those who tried an option of its name, such as --ks 1,2."""
-    axes = {axis.rpartition(".")[2]: axis for study in STUDIES for axis in study.axes}
-    for word in arguments:
-        name = word.lstrip("-").partition("=")[0]
-        axis = axes.get(name) or axes.get(name.removesuffix("s"))
-        if word.startswith("--") and axis:
-            return f"values of an axis are chosen by --only {axis}=VALUES, such as --only k=1,4\n"
-    return ""
 
 
 if __name__ == "__main__":

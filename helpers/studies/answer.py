@@ -23,6 +23,6 @@ def headline_of(study: Study, storage: Storage) -> Path | None:
 def made_line(storage: Storage, made: Sequence[Path]) -> str:
     """How many files were written where, and the report by its path."""
     folders = sorted({os.path.relpath(path.parent, storage.root) for path in made} - {"."})
-    line = f"{len(made)} files in {storage.root}: {', '.join(f'{folder}/' for folder in folders)}"
+    line = f"{len(made)} files in {storage.address}: {', '.join(f'{folder}/' for folder in folders)}"
     report = [path for path in made if path.name == "report.html"]
     return "\n".join([line, *(f"report: {path}" for path in report)])

@@ -21,9 +21,10 @@ class Stop:
 
 
 @contextmanager
-def noted_stops(report: Callable[[str], None]) -> Iterator[Stop]:
+def noted_stops(report: Callable[[str], None], *, is_alone: bool = True) -> Iterator[Stop]:
     """While it lasts, the signals that raise KeyboardInterrupt are noted instead; elsewhere than in the main thread,
-    where no signal arrives, nothing changes."""
+    where no signal arrives, nothing changes, nor where several processes train one run and each would have to stop at
+    the same step."""
     stop, before = Stop(), {}
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -32,7 +33,7 @@ def noted_stops(report: Callable[[str], None]) -> Iterator[Stop]:
         stop.is_asked = True
         report("stopping after this step, with a checkpoint; once more stops at once")
 
-    if threading.current_thread() is threading.main_thread():
+    if is_alone and threading.current_thread() is threading.main_thread():
         before = {one: signal.getsignal(one) for one in _SIGNALS}
         before = {one: handler for one, handler in before.items() if handler is signal.default_int_handler}
         for one in before:
