@@ -25,7 +25,9 @@ from helpers.processes import own_place
 from helpers.repository import REPOSITORY, ROOT, set_repository
 from helpers.runs.events import Subscriber, print_events, to_line
 from helpers.storage import Storage
-from helpers.studies import STUDIES, find_preset, find_study
+from helpers.studies import find_preset, find_study
+from helpers.studies.answer import answer_of, made_line
+from helpers.studies.command_words import description, hint
 from helpers.studies.preset import Preset
 
 Repeatable = tyro.conf.UseAppendAction[tuple[str, ...]]
@@ -216,8 +218,7 @@ def grid(options: GridOptions, engine: tyro.conf.OmitArgPrefixes[EngineOptions] 
     report = run_preset(preset, storage, engine=engine, shard=options.shard, report=say)
     print(f"\n{report}")
     if report.of("done"):
-        made = find_study(options.study).analyse(storage)
-        print(f"figures, tables and report: {storage.address} ({len(made)} files)")
+        _analyse(options.study, storage)
     return 0 if report.complete else 1
 
 
@@ -246,14 +247,22 @@ def status(options: GridOptions, loop: bool = False, interval: float = 180.0) ->
 
 
 def analyse(study: str = "ergodic", storage: str = "outputs") -> int:
-    """Tables, figures and report of a study from the results in a storage; lists the files made.
+    """Tables, figures and report of a study from the results in a storage; ends with what they say.
 
     Args:
         study: The experiment.
         storage: The root folder of all outputs, or the URL of an object store.
     """
-    print("\n".join(map(str, find_study(study).analyse(Storage.existing(storage)))))
+    _analyse(study, Storage.existing(storage))
     return 0
+
+
+def _analyse(study: str, storage: Storage) -> None:
+    """Write what a study makes of its results, and print the answer."""
+    print(f"reading the results in {storage.root} ...", flush=True)
+    found = find_study(study)
+    made = found.analyse(storage)
+    print("\n\n".join(filter(None, (made_line(storage, made), answer_of(found, storage)))))
 
 
 def fit(options: tyro.conf.OmitArgPrefixes[FitOptions]) -> int:
@@ -307,12 +316,17 @@ COMMANDS: dict[str, Callable[..., int]] = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; errors of ours are one line, unforeseen ones keep their traceback."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     quiet_libraries()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's or a shell's kill ends it like Ctrl-C
     try:
         return tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, prog="python -m helpers", description=_description(), args=arguments
+            COMMANDS, prog="python -m helpers", description=description(), args=arguments
         )
+    except SystemExit as end:
+        if end.code:
+            print(hint(arguments), end="", file=sys.stderr)
+        raise
     except KeyboardInterrupt:
         _say("stopped; checkpoints are kept, and the same command goes on")
         return 1
@@ -330,14 +344,6 @@ def _say(words: object, file: TextIO | None = None) -> None:
     """To stderr, and once where several processes train a run together."""
     if os.environ.get("RANK", "0") == "0":
         print(words, file=file or sys.stderr)
-
-
-def _description() -> str:
-    lines = ["Scaling experiments on small causal language models.", ""]
-    for study in STUDIES:
-        lines.append(f"Presets of {study.name} ({study.question}):")
-        lines += [f"- {preset}: {found.description}" for preset, found in study.presets.items()]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

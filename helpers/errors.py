@@ -1,6 +1,8 @@
 """Errors for people: which ones need no traceback, and their three lines (what happened, what was kept, what next)."""
 
+import difflib
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,12 @@ def require(holds: bool, name: str, value: Any, legal: str) -> None:
     """ValueError with the setting, its value and a legal one, unless `holds`."""
     if not holds:
         raise ValueError(f"{name} = {value!r} is not possible; use {legal}")
+
+
+def did_you_mean(word: str, legal: Iterable[str]) -> str:
+    """The legal word that is nearly `word`, as the end of a message; empty where none is."""
+    near = difflib.get_close_matches(word, list(legal), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def shortened(value: Any, most: int = 100) -> str:

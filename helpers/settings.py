@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from helpers.config import RunConfig
+from helpers.errors import did_you_mean
 from helpers.model_config import MODEL_CONFIGS, PythiaConfig, model_config_of, model_of_size
 
 MODEL_SIZE = "model.size"
@@ -152,7 +153,7 @@ def _fields_here(node: Any, name: str) -> str:
     """What could have been meant, where there is no field `name`."""
     if not dataclasses.is_dataclass(node):
         return "the fields here are none: it is a value"
-    legal = f"the fields here are {', '.join(_hints(type(node)))}"
+    legal = f"the fields here are {', '.join(_hints(type(node)))}{did_you_mean(name, _hints(type(node)))}"
     others = [kind for kind in MODEL_CONFIGS if type(node) in MODEL_CONFIGS and name in _hints(kind)]
     sizes = [size for kind in others for size in kind.SIZES]
     return f"{legal} ({name} belongs to models of size {', '.join(sizes)})" if sizes else legal

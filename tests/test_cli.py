@@ -88,6 +88,33 @@ def test_unwritable_storage_is_wrong_usage(tmp_path, capsys):
     assert "cannot be written to" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["grid", "--ks", "1,2"], "chosen by --only k=VALUES, such as --only k=1,4"),
+        (["plan", "--seed=1"], "chosen by --only seed=VALUES"),
+        (["plan", "--preset", "papr"], "did you mean paper?"),
+        (["plan", "--study", "ergodc"], "did you mean ergodic?"),
+        (["plan", "--set", "train.step=5"], "did you mean steps?"),
+        (["plan", "--only", "seeds=1"], "did you mean seed?"),
+    ],
+)
+def test_what_was_nearly_meant_is_said(arguments, said, capsys):
+    try:
+        code = main(arguments)
+    except SystemExit as end:
+        code = end.code
+    assert code == 2 and said in capsys.readouterr().err
+
+
+def test_help_has_examples_and_exit_codes(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Exit codes: 0 done, 1 failed or not complete, 2 wrong usage." in shown
+    assert "python -m helpers grid --preset demo --workers 2 --storage outputs" in shown
+
+
 def test_unknown_option_is_wrong_usage(capsys):
     with pytest.raises(SystemExit) as end:
         main(["plan", "--nothing", "1"])

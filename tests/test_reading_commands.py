@@ -24,7 +24,7 @@ def test_a_folder_that_nothing_was_trained_into_stays_as_it_is(tmp_path, capsys,
 
 def test_a_plan_of_a_storage_that_is_not_there_says_so_and_makes_none(tmp_path, capsys):
     assert main(["plan", "--preset", "smoke", "--no-measure", "--storage", str(tmp_path / "new")]) == 0
-    assert "new is not there yet, so every run is new" in capsys.readouterr().out
+    assert "new is not there yet, so every run is missing" in capsys.readouterr().out
     assert not (tmp_path / "new").exists()
 
 

@@ -39,8 +39,8 @@ def condition_names(conditions: Sequence[Settings]) -> list[str]:
     distinct = dict(zip(keys, conditions, strict=True))
     names = {}
     for key, condition in distinct.items():
-        own = _flatten(condition)
-        alike = [_flatten(other) for other in distinct.values() if _label(other) == _label(condition)]
+        own = flat_settings(condition)
+        alike = [flat_settings(other) for other in distinct.values() if _label(other) == _label(condition)]
         differing = sorted(name for name in own if any(other.get(name) != own[name] for other in alike))
         names[key] = ", ".join([_label(condition), *(f"{name} {own[name]}" for name in differing)])
     return [names[key] for key in keys]
@@ -53,7 +53,7 @@ def condition_file_name(name: str) -> str:
 
 def _label(condition: Settings) -> str:
     """What a reader asks first, as far as the study does not vary it."""
-    flat = _flatten(condition)
+    flat = flat_settings(condition)
     words = {
         "data.source": lambda source: Path(source).stem,
         "model.size": str,
@@ -86,8 +86,9 @@ def _short(tokens: int) -> str:
     return str(tokens)
 
 
-def _flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat_settings(settings: Settings, prefix: str = "") -> dict[str, Any]:
+    """Settings by their dotted names, such as `train.steps`."""
     flat = {}
     for name, value in settings.items():
-        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        flat |= flat_settings(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat

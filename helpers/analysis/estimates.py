@@ -20,6 +20,8 @@ import numpy as np
 from scipy import optimize, special, stats
 
 CONFIDENCE = 0.95
+LEAST_RUNS_OF_A_BAND = 3
+"""Of two runs a band is 13 standard errors to each side: it covers the page, and says nothing."""
 _UPPER = (1 + CONFIDENCE) / 2
 _LOWEST_LOG_TAIL = -200.0
 """A probability of 1e-87. Far below it scipy's quantile of Student's t is wrong: isf(1e-300, 3) is -inf (1.17.1)."""

@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from helpers.storage import Storage, publish, publish_text
 
 MEASURED, EXACT, SHUFFLED, BOUND, MUTED = "#0072B2", "#009E73", "#CC79A7", "#D55E00", "#6B6B6B"
+MARKS = ("o", "s", "^", "D", "v", "P", "X")
+"""For lines that differ by colour too, as far as anyone sees it."""
 SIGMA = "\N{GREEK SMALL LETTER SIGMA}"
 XE_UNIT, DXE_UNIT = "XE (nats per token)", "ΔXE (nats per token)"
 STYLE = {
@@ -59,6 +61,11 @@ def _settle(figure: Figure) -> None:
     for axes in figure.axes:
         if axes.get_axes_locator() is None:
             axes.set_position([round(bound, 6) for bound in axes.get_position().bounds])
+
+
+def log_spaced(num_points: int, num_marks: int = 7) -> list[int]:
+    """The places of marks on a curve that is drawn against the logarithm of its position from 1."""
+    return sorted({round(num_points ** (i / (num_marks - 1))) - 1 for i in range(num_marks)})
 
 
 def titled_figure(title: str, caption: str, size: tuple[float, float]) -> Figure:

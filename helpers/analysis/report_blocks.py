@@ -12,30 +12,41 @@ import pandas as pd
 
 from helpers.analysis import tables
 
+_SCOPE = {"th": ' scope="col"'}
 _LONG = 32  # letters of a cell of text that may be broken into lines
+_BROAD = 800  # pixels across, above which a figure would be too small to read on a phone
 _PIXELS_A_CSS_PIXEL = 2  # figures have twice the pixels of their place, for sharp screens and print
 STYLE = """
-:root { color-scheme: light; }
-body { font: 16px/1.55 system-ui, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; color: #1c1c1c; background: #fff;
-  margin: 0 auto; max-width: 74rem; padding: 2.5rem 1.5rem 5rem; }
+:root { color-scheme: light dark; --text: #1c1c1c; --quiet: #5a5a5a; --page: #fff; --rule: #e6e6e6; --strong: #444;
+  --link: #005f94; --code: #f5f6f7; --accent: #0072b2; }
+@media (prefers-color-scheme: dark) { :root { --text: #e6e6e6; --quiet: #a8a8a8; --page: #16181b; --rule: #33373c;
+  --strong: #9a9a9a; --link: #7cc4f0; --code: #22262b; --accent: #56b4e9; } figure img { border-radius: 6px; } }
+body { font: 16px/1.55 system-ui, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; color: var(--text);
+  background: var(--page); margin: 0 auto; max-width: 74rem; padding: 2rem 1.5rem 5rem; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .4rem; }
-h2 { font-size: 1.35rem; margin: 3rem 0 .8rem; padding-top: .8rem; border-top: 2px solid #0072b2; }
-h3 { font-size: 1.05rem; margin: 2rem 0 .5rem; }
-p, li { max-width: 46rem; }
-nav { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; margin: 1.2rem 0 0; }
-a { color: #005f94; }
-figure { margin: 1.4rem 0; break-inside: avoid; }
-figure img { max-width: 100%; height: auto; display: block; }
-figcaption, caption { color: #5a5a5a; font-size: .88rem; text-align: left; margin: .3rem 0; max-width: 46rem; }
+h2 { font-size: 1.35rem; margin: 2.4rem 0 .8rem; padding-top: .8rem; border-top: 2px solid var(--accent); }
+h3 { font-size: 1.05rem; margin: 1.6rem 0 .5rem; overflow-wrap: anywhere; }
+p, li { max-width: 46rem; overflow-wrap: anywhere; }
+nav { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; margin: 1rem 0 0; }
+a { color: var(--link); }
+.opening { display: grid; grid-template-columns: minmax(0, 1fr) auto; gap: 0 2rem; align-items: start; }
+.opening p { font-size: 1.08rem; margin: 0 0 .8rem; } .opening figure { margin: 0; max-width: 41.5rem; }
+@media (max-width: 72rem) { .opening { grid-template-columns: minmax(0, 1fr); } }
+figure { margin: 1.2rem 0; break-inside: avoid; }
+figure img { max-width: 100%; height: auto; display: block; background: #fff; }
+figcaption, caption { color: var(--quiet); font-size: .88rem; text-align: left; margin: .3rem 0; max-width: 46rem; }
 caption { caption-side: top; padding-bottom: .3rem; }
-.wide { overflow-x: auto; margin: 1.2rem 0; }
+.wide { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .28rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #e6e6e6; }
-th { border-bottom: 1.5px solid #444; font-weight: 600; vertical-align: bottom; }
+th, td { padding: .28rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--rule); }
+th { border-bottom: 1.5px solid var(--strong); font-weight: 600; vertical-align: bottom; }
 td.text, th.text { text-align: left; }
 td.long { white-space: normal; min-width: 17rem; }
-tr:last-child td { border-bottom: 1.5px solid #444; }
-pre { background: #f5f6f7; padding: .7rem 1rem; overflow-x: auto; font-size: .85rem; }
+tr:last-child td { border-bottom: 1.5px solid var(--strong); }
+pre { background: var(--code); padding: .6rem 1rem; font-size: .85rem; white-space: pre-wrap; overflow-wrap: anywhere;
+  max-width: 60rem; margin: .4rem 0 1rem; }
+@media (max-width: 46rem) { body { padding: 1rem .9rem 3rem; } h1 { font-size: 1.5rem; }
+  figure img.broad { max-width: none; width: 42rem; } }
 @media print { body { max-width: none; padding: 0; font-size: 11px; } nav { display: none; }
   .wide { overflow: visible; } h2, h3 { break-after: avoid; } table { font-size: 8px; }
   th, td { padding: .15rem .3rem; white-space: normal; } }
@@ -86,9 +97,19 @@ class Picture:
     png: bytes
     name: str
     caption: str
+    alt: str = ""
+    """What it shows, for those who do not see it; empty: the caption, and where its numbers are."""
 
 
-Block = Text | Heading | Points | Code | Table | Picture
+@dataclass(frozen=True)
+class Opening:
+    """What was found in a few sentences, with the figure that shows it beside them where the page is wide."""
+
+    sentences: Sequence[str]
+    picture: Picture | None
+
+
+Block = Text | Heading | Points | Code | Table | Picture | Opening
 
 
 @dataclass(frozen=True)
@@ -155,11 +176,22 @@ def _html_block(block: Block) -> str:
             return f"<pre><code>{_plain(text)}</code></pre>"
         case Table():
             return _html_table(block)
-        case Picture(png, _, caption):
-            data = base64.b64encode(png).decode("ascii")
-            width = int.from_bytes(png[16:20], "big") // _PIXELS_A_CSS_PIXEL
-            image = f'<img alt="{_plain(caption)}" width="{width}" src="data:image/png;base64,{data}"/>'
-            return f"<figure>\n{image}\n<figcaption>{_plain(caption)}</figcaption>\n</figure>"
+        case Picture():
+            return _html_picture(block)
+        case Opening(sentences, picture):
+            said = "\n".join(f"<p>{_plain(sentence)}</p>" for sentence in sentences)
+            return f'<div class="opening">\n<div>\n{said}\n</div>\n{_html_picture(picture) if picture else ""}\n</div>'
+
+
+def _html_picture(picture: Picture) -> str:
+    """In a box that scrolls where the screen is narrow, so that its letters stay readable."""
+    data = base64.b64encode(picture.png).decode("ascii")
+    width = int.from_bytes(picture.png[16:20], "big") // _PIXELS_A_CSS_PIXEL
+    alt = picture.alt or f"{picture.caption} The numbers are in fig/{picture.name.removesuffix('.png')}.csv."
+    broad = ' class="broad"' if width > _BROAD else ""
+    image = f'<img alt="{_plain(alt)}"{broad} width="{width}" src="data:image/png;base64,{data}"/>'
+    box = f'<div class="wide" tabindex="0" role="group" aria-label="{_plain(picture.name)}">{image}</div>'
+    return f"<figure>\n{box}\n<figcaption>{_plain(picture.caption)}</figcaption>\n</figure>"
 
 
 def _html_table(table: Table) -> str:
@@ -167,7 +199,7 @@ def _html_table(table: Table) -> str:
         return f"<p>{_plain(table.caption)}: none.</p>"
     headings, rows, is_text = tables.cells(table.frame, str, table.headings)
     body = "\n".join(f"<tr>{_html_cells('td', row, is_text)}</tr>" for row in rows)
-    return f"""<div class="wide">
+    return f"""<div class="wide" tabindex="0" role="group" aria-label="{_plain(table.caption)}">
 <table>
 <caption>{_plain(table.caption)}</caption>
 <thead><tr>{_html_cells("th", headings, is_text)}</tr></thead>
@@ -180,7 +212,8 @@ def _html_table(table: Table) -> str:
 
 def _html_cells(tag: str, row: Sequence[str], is_text: Sequence[bool]) -> str:
     return "".join(
-        f"<{tag}{_html_class(cell, text)}>{_plain(cell)}</{tag}>" for cell, text in zip(row, is_text, strict=True)
+        f"<{tag}{_SCOPE.get(tag, '')}{_html_class(cell, text)}>{_plain(cell)}</{tag}>"
+        for cell, text in zip(row, is_text, strict=True)
     )
 
 
@@ -204,6 +237,9 @@ def _markdown_block(block: Block) -> str:
             return f"{tables.escaped(caption)}:\n\n{tables.markdown(frame, headings)}"
         case Picture(_, name, caption):
             return f"Figure fig/{tables.escaped(name)}: {tables.escaped(caption)}"
+        case Opening(sentences, picture):
+            said = [tables.escaped(sentence) for sentence in sentences]
+            return "\n\n".join([*said, *([_markdown_block(picture)] if picture else [])])
 
 
 def _plain(text: str) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 from helpers.config import TRAIN, is_path
 
 _BYTES = 256
+HUB_VOCAB_SIZES = {"EleutherAI/pythia-": 50_277, "openai-community/gpt2": 50_257}
+"""Token ids, special ones too, of the tokenizers that presets name: by the beginning of their Hub name."""
 
 
 def tokenizer_identity(spec: str) -> dict[str, Any]:
@@ -27,6 +29,13 @@ def trained_tokens(spec: str) -> int | None:
     if not number.isdecimal() or int(number) <= _BYTES + 1:
         raise ValueError(f"tokenizer = {spec!r}: train:N needs N above {_BYTES + 1}, for example train:4096")
     return int(number)
+
+
+def known_vocab_size(spec: str) -> int | None:
+    """The token ids of a tokenizer as far as they can be told without loading it: of `train:N` the most that there will
+    be."""
+    size = trained_tokens(spec)
+    return size if size is not None else next((n for name, n in HUB_VOCAB_SIZES.items() if spec.startswith(name)), None)
 
 
 def read_tokenizer_file(path: str) -> bytes:

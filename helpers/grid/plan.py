@@ -13,11 +13,12 @@ from typing import Any
 from helpers.config import DataConfig, RunConfig
 from helpers.data.cache_id import cache_id
 from helpers.data.components import select
+from helpers.data.sources import find_source
 from helpers.data.token_cache import TokenCache, described_cache
 from helpers.evaluation.windows import require_evaluation
 from helpers.grid.costs import cost_lines
 from helpers.grid.space import RunSpace, folder_bytes, needed_bytes, run_space, unpacked_bytes
-from helpers.grid.status_table import GRID, axis_cells
+from helpers.grid.status_table import GRID, axis_cells, axis_word
 from helpers.grid.text import aligned, count, duration, size
 from helpers.models.families import count_non_embedding, count_parameters, flops_per_token
 from helpers.runs.length import order_of, training_tokens
@@ -27,6 +28,10 @@ from helpers.storage import Storage
 
 Measure = Callable[[RunConfig, int], float]
 """Training tokens a second of a run on this device, given the vocabulary's size."""
+_FETCH = (
+    "The papers are not in the storage yet, and only they tell what is `after fetch`. `python -m helpers fetch`, with "
+    "the same options, reads them; `grid` and `train` do so by themselves."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +111,12 @@ class Plan:
         if not self.runs:
             return "no runs"
         rows = [_cells(run, self.axes) for run in self.runs]
-        table = aligned(list(rows[0]), [list(row.values()) for row in rows])
-        return "\n\n".join(part for part in (table, _totals(self), *self.notes) if part)
+        alike = _alike(rows, {"role", "status", *(axis_word(axis) for axis in self.axes)})
+        names = [name for name in rows[0] if name not in alike]
+        table = aligned(names, [[row[name] for name in names] for row in rows])
+        every = f"every run: {', '.join(f'{name} {value}' for name, value in alike.items())}" if alike else ""
+        fetch = _FETCH if any(run.components is None for run in self.runs) else ""
+        return "\n\n".join(part for part in (table, every, _totals(self), fetch, *self.notes) if part)
 
 
 def plan_grid(
@@ -145,12 +154,7 @@ def plan_run(
     if status.result:
         require_same_data(config, status.result)
     if cache is None:
-        steps, tokens = _length_without_papers(config)
-        unknown = dict.fromkeys(("components", "unique_tokens", "parameters", "flops", "seconds", "space"))
-        non_embedding = count_non_embedding(config.model)
-        return PlannedRun(
-            config=config, role=role, status=status, steps=steps, tokens=tokens, non_embedding=non_embedding, **unknown
-        )
+        return _plan_without_papers(config, storage, status, role, measure)
     selection = select(config, cache)
     require_evaluation(config.data, config.eval, cache, selection.components)
     order = order_of(config, selection)
@@ -178,6 +182,30 @@ def _seconds(config: RunConfig, vocab_size: int, tokens_left: float, measure: Me
     return tokens_left / measure(config, vocab_size) if measure else None
 
 
+def _plan_without_papers(
+    config: RunConfig, storage: Storage, status: RunStatus, role: str, measure: Measure | None
+) -> PlannedRun:
+    """What the settings alone tell of a run, and the name of its tokenizer."""
+    steps, tokens = _length_without_papers(config)
+    vocab_size = find_source(config.data).vocab_size(config.data)
+    parameters = None if vocab_size is None else count_parameters(config.model, vocab_size).total
+    is_known = tokens is not None and vocab_size is not None
+    return PlannedRun(
+        config=config,
+        role=role,
+        status=status,
+        components=None,
+        unique_tokens=None,
+        steps=steps,
+        tokens=tokens,
+        parameters=parameters,
+        non_embedding=count_non_embedding(config.model),
+        flops=tokens * flops_per_token(config.model, vocab_size, config.data.window_tokens) if is_known else None,
+        seconds=_seconds(config, vocab_size, tokens, measure) if is_known else None,
+        space=run_space(config, steps, parameters, storage) if None not in (steps, parameters) else None,
+    )
+
+
 def _length_without_papers(config: RunConfig) -> tuple[int | None, int | None]:
     """Steps and tokens, as far as the config alone gives them: under `epoch` sampling some windows are shorter."""
     tokens = training_tokens(config)
@@ -200,6 +228,13 @@ def _by_shape(measure: Measure | None) -> Measure | None:
     )
 
 
+def _alike(rows: Sequence[dict[str, str]], kept: set[str]) -> dict[str, str]:
+    """The cells that every row has, which need no column, without those of columns that are `kept`."""
+    if len(rows) < 2:
+        return {}
+    return {name: value for name, value in rows[0].items() if name not in kept and len({r[name] for r in rows}) == 1}
+
+
 def _cells(run: PlannedRun, axes: Sequence[str]) -> dict[str, str]:
     config = run.config
     return {
@@ -215,7 +250,7 @@ def _cells(run: PlannedRun, axes: Sequence[str]) -> dict[str, str]:
         "FLOPs": _known(run.flops, lambda flops: f"{flops:.2e}"),
         "time": _known(run.seconds, duration, "unknown"),
         "storage": _known(run.space, lambda space: size(space.kept_bytes)),
-        "in progress": _known(run.space, lambda space: size(space.peak_bytes)),
+        "while it runs": _known(run.space, lambda space: size(space.peak_bytes)),
         "status": str(run.status),
         "components": _known(run.components or config.data.components or None, " ".join),
     }

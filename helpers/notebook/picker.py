@@ -14,6 +14,7 @@ from helpers.config import RunConfig
 from helpers.errors import is_foreseen, three_lines
 from helpers.grid.plan import Measure, plan_grid
 from helpers.notebook.panel import train_under
+from helpers.notebook.widgets import show_widget
 from helpers.runs.config_file import read_config
 from helpers.settings import MODEL_SIZE, replace_fields, split_override
 from helpers.storage import Storage
@@ -55,6 +56,8 @@ class Picker:
         self._picked = {"PRESET": preset} | values | {"SOURCE": source}
         self._picked.setdefault(_SIZE, PRESETS_OWN)
         self._speeds: dict[tuple[Any, ...], float] = {}
+        self._plan: ipywidgets.HTML | None = None
+        self._followers: list[Callable[[], None]] = []
 
     @property
     def config(self) -> RunConfig:
@@ -72,13 +75,22 @@ class Picker:
         fetch = "\n\nIts papers are not in the storage yet: they are fetched before it is trained."
         return f"{run}{fetch if run.components is None else ''}"
 
+    def follow(self, show: Callable[[], None]) -> None:
+        """Call `show` now, whenever another run is picked, and when a run has been trained."""
+        self._followers.append(show)
+        show()
+
+    def refresh(self) -> None:
+        """Read again how far the picked run is; without widgets on the screen it does nothing."""
+        if self._plan is not None:
+            self._explain(self._plan)
+
     def show(self) -> None:
         """Display the widgets, the plan beside them, and a button that trains what is picked."""
         import ipywidgets
-        from IPython.display import display
 
         widgets = {name: self._dropdown(name) for name in self._picked}
-        plan = ipywidgets.HTML(layout=ipywidgets.Layout(margin="0 0 0 24px")).add_class("picker-plan")
+        self._plan = plan = ipywidgets.HTML(layout=ipywidgets.Layout(margin="0 0 0 24px")).add_class("picker-plan")
         button = ipywidgets.Button(description="Train", button_style="primary").add_class("picker-train")
         panel = ipywidgets.HTML().add_class("picker-panel")
 
@@ -98,7 +110,7 @@ class Picker:
             widget.observe(update, names="value")
         button.on_click(train)
         left = ipywidgets.VBox([*widgets.values(), button])
-        display(ipywidgets.VBox([ipywidgets.HBox([left, plan]), panel]))
+        show_widget(ipywidgets.VBox([ipywidgets.HBox([left, plan]), panel]), self._words())
         self._explain(plan)
 
     def _dropdown(self, name: str) -> "ipywidgets.Dropdown":
@@ -124,6 +136,13 @@ class Picker:
         values = dict.fromkeys([*(value for preset in presets for value in preset.axes[axis]), picked])
         return sorted(values) if isinstance(picked, int) else list(values)
 
+    def _words(self, measure: Measure | None = None) -> str:
+        """The plan, or why there is none."""
+        try:
+            return self.plan(measure)
+        except Exception as error:  # an error in a callback would be lost
+            return f"not possible: {error}"
+
     def _explain(self, plan: "ipywidgets.HTML") -> None:
         """The plan, at once where the speed of such a model is known; a measurement of seconds is announced."""
         head = self._study.presets[self._picked["PRESET"]].description
@@ -131,10 +150,9 @@ class Picker:
         def say(text: str) -> None:
             plan.value = f"<i>{html.escape(head)}</i><pre style='{_PRE}'>{html.escape(text)}</pre>"
 
-        try:
-            say(self.plan(self._speed(lambda: say(f"{self.plan()}\n\nmeasuring how fast this device trains it ..."))))
-        except Exception as error:  # an error in a callback would be lost
-            say(f"not possible: {error}")
+        say(self._words(self._speed(lambda: say(f"{self.plan()}\n\nmeasuring how fast this device trains it ..."))))
+        for show in self._followers:
+            show()
 
     def _speed(self, announce: Callable[[], None]) -> Measure:
         """A measure that remembers every shape of model that it has timed."""

@@ -1,10 +1,14 @@
 """A run, or all of them, at a glance: tables and figures for a notebook."""
 
+import base64
+import html
 import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers.runs.result_file import Result
+from helpers.notebook.widgets import picture_widget
+from helpers.runs.result_file import Result, read_result
+from helpers.storage import Storage
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -12,10 +16,47 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from helpers.notebook.picker import Picker
+
 MEAN = "mean"
 """Of a run's components, beside their own names."""
 _DPI = 100
 _COLOURS = 64  # of a palette: more cannot be told from the exact picture, fewer can
+
+
+def show_result(picker: "Picker", storage: Storage, *, interactive: bool) -> None:
+    """The results of the run that is picked, by its name; with widgets they follow the pick."""
+    import ipywidgets
+    from IPython.display import display
+
+    if not interactive:
+        result = read_result(storage.result(picker.config.run_id))
+        print(picker.config.run_id)
+        display(component_table(result))
+        display({"image/png": base64.b64encode(png(position_figure(result))).decode(), "text/plain": ""}, raw=True)
+        return
+    box = ipywidgets.VBox().add_class("picked-result")
+
+    def update() -> None:
+        box.children = _result_widgets(picker, storage)
+
+    picker.follow(update)
+    display(box)
+
+
+def _result_widgets(picker: "Picker", storage: Storage) -> "list[ipywidgets.Widget]":
+    import ipywidgets
+
+    try:
+        run_id = picker.config.run_id
+        result = read_result(storage.result(run_id))
+    except (OSError, ValueError, LookupError) as error:
+        words = "the picked run has no result yet" if isinstance(error, FileNotFoundError) else str(error)
+        return [ipywidgets.HTML(f"<i>{html.escape(words)}</i>")]
+    alt = f"XE by position of {run_id}; the numbers are in results/{run_id}.jsonl"
+    table = component_table(result).to_html(border=0)
+    shown = [ipywidgets.HTML(f"<b>{html.escape(run_id)}</b>{table}")]
+    return [*shown, picture_widget(png(position_figure(result)), alt)] if last_rows(result) else shown
 
 
 def component_table(result: Result) -> "pd.DataFrame":
@@ -68,13 +109,6 @@ def panels(num_panels: int, size: tuple[float, float]) -> "tuple[Figure, list[Ax
     with mpl.rc_context(STYLE | {"font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9}):
         figure = Figure(figsize=size, layout="constrained")
         return figure, list(figure.subplots(1, num_panels, squeeze=False)[0])
-
-
-def show_figure(figure: "Figure") -> "ipywidgets.Image":
-    """A figure as a widget of its own size."""
-    import ipywidgets
-
-    return ipywidgets.Image(value=png(figure), format="png", layout=ipywidgets.Layout(align_self="flex-start"))
 
 
 def png(figure: "Figure") -> bytes:

@@ -27,6 +27,7 @@ def start_report(preset: Preset, storage: Storage) -> str:
 
 
 def _device_lines(config: RunConfig) -> list[str]:
+    print("loading torch ...", flush=True)  # seconds in which nothing else would show that the cell runs
     import torch  # slow to import, and not needed for anything else here
 
     from helpers.device import choose_device, choose_precision
@@ -37,7 +38,7 @@ def _device_lines(config: RunConfig) -> list[str]:
         gpu = "Kaggle: Settings, Accelerator, GPU T4 x2" if on_kaggle() else "Colab: Runtime, Change runtime type, T4"
         words = f"enough for a preset that says so, such as demo; a GPU on {gpu}"
         return [
-            f"device: CPU, {torch.get_num_threads()} threads, {words}",
+            f"device: CPU, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}, {words}",
             f"precision: {precision}, "
             + ("as train.precision says" if reason is None else "because a CPU gains nothing from fp16"),
         ]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from helpers.config import DataConfig, RunConfig
 from helpers.data.sources import SOURCES, find_source
+from helpers.errors import did_you_mean
 from helpers.settings import apply_overrides, field_value
 from helpers.studies.activation import STUDY as ACTIVATION
 from helpers.studies.ergodic import STUDY as ERGODIC
@@ -23,7 +24,8 @@ def find_study(name: str) -> Study:
     for study in STUDIES:
         if study.name == name:
             return study
-    raise ValueError(f"study = {name!r} is unknown; the studies are {', '.join(study.name for study in STUDIES)}")
+    names = [study.name for study in STUDIES]
+    raise ValueError(f"study = {name!r} is unknown; the studies are {', '.join(names)}{did_you_mean(name, names)}")
 
 
 def find_preset(
@@ -41,7 +43,10 @@ def find_preset(
     """
     presets = find_study(study).presets
     if name not in presets:
-        raise ValueError(f"preset = {name!r} is unknown; the presets of {study} are {', '.join(presets)}")
+        raise ValueError(
+            f"preset = {name!r} is unknown; the presets of {study} are {', '.join(presets)}"
+            f"{did_you_mean(name, presets)}"
+        )
     chosen = [f"data.source={source}"] * bool(source) + [f"data.tokenizer={tokenizer}"] * bool(tokenizer)
     overrides = [*chosen, *map(_keep_study, overrides)]
     preset = presets[name].pinned(overrides)

@@ -8,6 +8,7 @@ from typing import Any
 
 from helpers.config import RunConfig
 from helpers.data.sources import find_source
+from helpers.errors import did_you_mean
 from helpers.models.families import count_non_embedding
 from helpers.settings import field_value, parse_field, replace_fields, split_override
 
@@ -82,7 +83,10 @@ class Preset:
         for choice in choices:
             axis, text = split_override(choice)
             if axis not in axes:
-                raise ValueError(f"only {choice!r} is not possible: the axes of this preset are {', '.join(self.axes)}")
+                raise ValueError(
+                    f"only {choice!r} is not possible: the axes of this preset are {', '.join(self.axes)}"
+                    f"{did_you_mean(axis, self.axes)}"
+                )
             legal = ", ".join(map(str, self.axes[axis]))
             values = tuple(parse_field(self.config, axis, word) for word in text.split(",") if word.strip())
             missing = [value for value in values if value not in self.axes[axis]] if values else [text]

@@ -57,7 +57,7 @@ def plan_preset(
     if cluster:
         parse_cluster(cluster)
     study = find_study(preset.config.study)
-    place = () if storage.exists else (f"storage: {storage.address} is not there yet, so every run is new",)
+    place = () if storage.exists else (f"storage: {storage.address} is not there yet, so every run is missing",)
     runs, noise_cell = _in_order(preset, storage)
     said = study.plan_note(runs, storage, measure=measure is not None, seed_deviation=seed_deviation)
     noted = (_noise_note(noise_cell), said)

@@ -72,6 +72,10 @@ class Study:
     """That trains one run, and the grid."""
     analyse: Callable[[Storage], list[Path]]
     """Tables, figures and a report of every result in a storage; their paths. ValueError if there is no result."""
+    answer: str = ""
+    """The file in `tables/` in which `analyse` says in words what was found; empty: there is none."""
+    headline: str = ""
+    """The figure in `fig/` that shows it, where the runs suffice for it."""
     recipe: Callable[[], "Recipe"] = windows
     """What its runs do in the shared loop; imported when the first one is trained."""
     role_of: Callable[[RunConfig], str] = lambda config: GRID

@@ -45,6 +45,7 @@ from helpers.training.recipe import WINDOWS, Recipe
 from helpers.training.records import begin_session, mend_records, run_result
 from helpers.training.run import Run, TimeIsUp, TrainingFailed, prepare_run
 from helpers.training.state import Stepped, TrainState, restore, to_checkpoint
+from helpers.training.stopping import Stop, noted_stops
 from helpers.training.together import join, num_processes, rank, require_together, tell
 from helpers.training.trackers import Trackers
 
@@ -64,6 +65,10 @@ class Progress:
     tokens: int
     began: float = field(default_factory=time.perf_counter)
     loss_sum: torch.Tensor | float = 0.0
+
+    def to_json(self) -> dict[str, float]:
+        """Without when it began: the time between two sessions is no part of a speed."""
+        return {"step": self.step, "tokens": self.tokens, "loss_sum": float(self.loss_sum)}
 
 
 @dataclass(kw_only=True)
@@ -166,21 +171,22 @@ def train(run: Run, recipe: Recipe = WINDOWS) -> int:
     accelerator = make_accelerator(config, run.storage, device, precision)
     state, records = recipe.start(run, accelerator), Records.start(run, accelerator)
     try:
-        _resume(run, state, records)
-        if rank() == 0:
-            begin_session(run, state.step, device, precision, state.micro_batch)
-        emit(
-            Started(
-                run_id=config.run_id,
-                step=state.step,
-                num_steps=run.num_steps,
-                num_tokens=run.dataset.order.num_tokens,
-                device=device_name(device),
-                precision=precision,
-                num_processes=num_processes(),
+        with noted_stops(run.outbox.report, is_alone=num_processes() == 1) as stop:
+            progress = _resume(run, state, records)
+            if rank() == 0:
+                begin_session(run, state.step, device, precision, state.micro_batch)
+            emit(
+                Started(
+                    run_id=config.run_id,
+                    step=state.step,
+                    num_steps=run.num_steps,
+                    num_tokens=run.dataset.order.num_tokens,
+                    device=device_name(device),
+                    precision=precision,
+                    num_processes=num_processes(),
+                )
             )
-        )
-        _train_steps(run, recipe, state, records)
+            _train_steps(run, recipe, state, records, progress, stop)
     except KeyboardInterrupt:
         run.outbox.report(f"stopped at step {state.step:,} of {run.num_steps:,}; {_kept(run)}. Run the same to go on")
         raise
@@ -189,14 +195,14 @@ def train(run: Run, recipe: Recipe = WINDOWS) -> int:
     return state.step
 
 
-def _train_steps(run: Run, recipe: Recipe, state: TrainState, records: Records) -> None:
-    """Measure where it is due, step, judge, log, save: until a step was the last."""
-    execution, progress = run.config.execution, _progress(run, state)
+def _train_steps(run: Run, recipe: Recipe, state: TrainState, records: Records, progress: Progress, stop: Stop) -> None:
+    """Measure where it is due, step, judge, log, save: until a step was the last, or somebody asks to stop."""
+    execution = run.config.execution
     to_measure = set(recipe.evaluate_at(run)) - {row["step"] for row in records.measurements.rows}
     if _is_over(run, state):  # the last checkpoint outlived what was published before it
         path = run.storage.snapshot(run.config.run_id, state.step)
         run.outbox.report(f"metrics and {path} are written again from the last checkpoint")
-        _save(run, state, records, is_snapshot=True)
+        _save(run, state, records, progress, is_snapshot=True)
     began = saved_at = told_at = time.perf_counter()
     while not _is_over(run, state):
         if state.step in to_measure and rank() == 0:
@@ -208,17 +214,21 @@ def _train_steps(run: Run, recipe: Recipe, state: TrainState, records: Records) 
         _judge(run, state, stepped)
         progress.loss_sum += stepped.loss
         is_snapshot = state.step % execution.snapshot_every_steps == 0 or _is_over(run, state)
-        if not is_snapshot and state.step % execution.log_every_steps:
+        if is_snapshot or state.step % execution.log_every_steps == 0:
+            progress = _log(run, state, records, progress, stepped)
+        elif not stop.is_asked:
             continue
-        progress = _log(run, state, records, progress, stepped)
         now = time.perf_counter()
         is_time_up = execution.max_minutes is not None and tell(now - began >= 60 * execution.max_minutes)
-        if is_snapshot or is_time_up or now - saved_at >= 60 * execution.checkpoint_every_minutes:
-            _save(run, state, records, is_snapshot)
+        is_last = is_time_up or stop.is_asked
+        if is_snapshot or is_last or now - saved_at >= 60 * execution.checkpoint_every_minutes:
+            _save(run, state, records, progress, is_snapshot)
             saved_at = told_at = time.perf_counter()
         elif run.storage.is_near and now - told_at >= _TELL_EVERY_S:
             records.metrics.publish()
             told_at = time.perf_counter()
+        if stop.is_asked:
+            raise KeyboardInterrupt
         if is_time_up and not _is_over(run, state):
             raise TimeIsUp(
                 f"{run.config.run_id} stopped at step {state.step:,} of {run.num_steps:,}, after execution.max_minutes "
@@ -290,7 +300,7 @@ def _log(run: Run, state: TrainState, records: Records, progress: Progress, step
     return _progress(run, state)
 
 
-def _save(run: Run, state: TrainState, records: Records, is_snapshot: bool) -> None:
+def _save(run: Run, state: TrainState, records: Records, progress: Progress, is_snapshot: bool) -> None:
     """Rows, snapshot, checkpoint, in this order: what a checkpoint resumes from is there before it."""
     if rank():
         return
@@ -300,12 +310,14 @@ def _save(run: Run, state: TrainState, records: Records, is_snapshot: bool) -> N
     if is_snapshot:
         keep, is_last = config.execution.keep_snapshots, _is_over(run, state)
         save_snapshot(run.outbox, state.step, state.weights, keep, is_last=is_last)
-    path = save_checkpoint(run.outbox, to_checkpoint(state, records.rows), config.execution.keep_checkpoints)
+    rows = records.rows | {"since_log": progress.to_json()}
+    path = save_checkpoint(run.outbox, to_checkpoint(state, rows), config.execution.keep_checkpoints)
     run.emit(Saved(step=state.step, path=path, seconds=time.perf_counter() - began))
 
 
-def _resume(run: Run, state: TrainState, records: Records) -> None:
-    """Make `state` and `records` those of the newest checkpoint, if there is one: the first process chooses it."""
+def _resume(run: Run, state: TrainState, records: Records) -> Progress:
+    """Make `state` and `records` those of the newest checkpoint, if there is one: the first process chooses it. What
+    the next log begins with."""
     checkpoint = load_newest_checkpoint(run.storage, run.config.run_id, run.outbox.report) if rank() == 0 else None
     step = tell(checkpoint and checkpoint.step)
     if step is not None and checkpoint is None:
@@ -314,8 +326,11 @@ def _resume(run: Run, state: TrainState, records: Records) -> None:
         restore(state, checkpoint)
         records.metrics.rows = checkpoint.state["metrics"]
         records.measurements.rows = checkpoint.state.get("measurements", [])
+        if since_log := checkpoint.state.get("since_log"):
+            return Progress(**since_log)
     elif metrics_path(run.storage, run.config.run_id).exists():
         run.outbox.report("the run was begun, but no checkpoint of it can be used: it begins anew")
+    return _progress(run, state)
 
 
 def _kept(run: Run) -> str:

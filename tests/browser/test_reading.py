@@ -55,3 +55,30 @@ def test_report_needs_no_network(browser: "Browser", storage: Storage, screensho
     assert len(widths) >= 4 and all(width > 0 for width in widths)
     assert [address for address in asked if is_foreign(address)] == []
     assert complaints == []
+
+
+def test_report_has_no_serious_findings_of_an_accessibility_checker(browser: "Browser", storage: Storage):
+    checker = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe: `make test-browser` has it")
+    report = next(path for path in analyse(storage) if path.name == "report.html")
+    for scheme in ("light", "dark"):
+        context = browser.new_context(offline=True, color_scheme=scheme, bypass_csp=True)
+        page = context.new_page()
+        page.goto(report.as_uri())
+        found = checker.Axe().run(page).response
+        context.close()
+        serious = [one for one in found["violations"] if one["impact"] in ("serious", "critical")]
+        assert [(one["id"], one["nodes"][0]["html"]) for one in serious] == [], scheme
+        assert {"color-contrast", "image-alt", "scrollable-region-focusable"} <= {one["id"] for one in found["passes"]}
+
+
+def test_report_begins_with_its_answer_on_a_phone_too(browser: "Browser", storage: Storage, screenshots: Path):
+    report = next(path for path in analyse(storage) if path.name == "report.html")
+    for name, width in (("desktop", WIDTH), ("phone", 390)):
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.goto(report.as_uri())
+        page.screenshot(path=screenshots / f"report-{name}.png")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.locator("#answer .opening p").first.bounding_box()["y"] < 900
+        picture = page.locator("#answer img").bounding_box()
+        assert picture["x"] + picture["width"] <= width and picture["width"] > 0.8 * min(width, 660)
+        page.close()

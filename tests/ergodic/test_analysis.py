@@ -61,7 +61,7 @@ def table_of(storage, make=tables.table_1):
 def figures_made(storage):
     """The names of the figures that the analysis of one condition makes, with every table and the report."""
     made = [path.name for path in analyse(storage)]
-    assert len([name for name in made if name.endswith((".md", ".tex"))]) == 2 * NUM_TABLES + 1
+    assert len([name for name in made if name.endswith((".md", ".tex"))]) == 2 * NUM_TABLES + 2
     assert {"report.html", "report.md"} <= set(made)
     return {name.removesuffix(".png") for name in made if name.endswith(".png")}
 
@@ -153,7 +153,7 @@ def test_without_a_run_at_k_1_there_is_no_difference(storage):
     table = table_of(storage)
     assert table[["dxe", "dxe_same", "bayes_dxe_same"]].isna().all(axis=None)
     assert list(table["num_pairs"]) == list(table["num_same"]) == [0, 0]
-    assert figures_made(storage) == {"xe_vs_K", "dxe_vs_K", "xe_by_position", "in_context"}
+    assert figures_made(storage) == {"xe_vs_K", "xe_by_position", "in_context"}
 
 
 # The other tables
@@ -382,12 +382,12 @@ def test_analyse_writes_everything_of_every_condition(storage):
 
 def test_one_run_is_enough(storage):
     write_run(storage, run_config(4, 0), flat_curves(dict.fromkeys("ABCD", 2.0)))
-    assert figures_made(storage) == {"xe_vs_K", "dxe_vs_K", "xe_by_position", "in_context"}
+    assert figures_made(storage) == {"xe_vs_K", "xe_by_position", "in_context"}
 
 
 def test_baselines_alone_are_enough(storage):
     simulate_baselines(storage)
-    assert figures_made(storage) == {"xe_vs_K", "dxe_vs_K", "xe_by_position"}
+    assert figures_made(storage) == set()
 
 
 def test_no_results_says_how_to_make_some(storage):
@@ -427,5 +427,8 @@ def test_the_notebook_runs_from_top_to_bottom(storage, tmp_path):
     executed = nbformat.read(tmp_path / "out.ipynb", as_version=4)
     outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
     shown = [kind for output in outputs for kind in output.get("data", {}) if kind != "text/plain"]
-    assert (shown.count("image/png"), shown.count("text/markdown")) == (5, 10)
+    assert (shown.count("image/png"), shown.count("text/markdown")) == (3, 10)
+    answer = executed.cells[[cell.id for cell in executed.cells].index("analyse-code")].outputs
+    said = " ".join(output.get("data", {}).get("text/markdown", "") for output in answer)
+    assert "These runs cannot tell what K costs" in said and "python -m helpers" in said
     assert storage.figure("xe_vs_K.png").exists()

@@ -60,11 +60,14 @@ def test_matched_curve_is_the_mean_over_components_of_the_difference(storage):
     assert (table.loc[2, ["num_runs", "num_matched"]] == 1).all(axis=None)
 
 
-def test_bands_are_students_t_at_every_position(storage):
+def test_bands_are_students_t_at_every_position_from_three_runs_on(storage):
     for seed, level in ((0, 0.1), (1, 0.3)):
         write_pair(storage, seed, level * POSITION, level * POSITION)
     table = in_context(curves_of(storage)).set_index("k").loc[2]
-    half = T_1 * (0.2 / math.sqrt(2)) * POSITION / math.sqrt(2)
+    assert np.allclose(table["dxe"], 0.2 * POSITION) and table[["dxe_low", "xe_high"]].isna().all(axis=None)
+    write_pair(storage, 2, 0.2 * POSITION, 0.2 * POSITION)
+    table = in_context(curves_of(storage)).set_index("k").loc[2]
+    half = T_2 * 0.1 * POSITION / math.sqrt(3)
     assert np.allclose(table["dxe"], 0.2 * POSITION)
     assert np.allclose(table["dxe_high"] - table["dxe"], half, rtol=1e-5)
     assert np.allclose(table["xe_low"], 2.5 + 0.2 * POSITION - half, rtol=1e-5)
@@ -276,10 +279,11 @@ def test_the_in_context_figure_draws_the_frames(storage):
     assert start.tolist() == [0, 0] and end[0] == end[1]  # the bound is the diagonal
 
 
-def test_the_decomposition_figure_marks_what_is_missing(storage):
+def test_the_decomposition_figure_leaves_out_what_is_missing(storage):
     write_pair(storage, 0, first_token(0.1) + 0.02, first_token(0.1) + 0.02)
     parts = parts_of(storage).reset_index()
     (axes,) = matched_figures.decomposition(parts, "a condition").axes
-    assert len([line for line in axes.lines if line.get_marker() == "x"]) == 4
+    assert [line for line in axes.lines if line.get_marker() == "x"] == []
+    assert axes.get_legend_handles_labels()[1] == ["bound ln K / T", "total: matched ΔXE"]
     heights = [bar.get_height() for bar in axes.patches if np.isfinite(bar.get_height())]
     assert heights == pytest.approx([0.02])

@@ -12,7 +12,7 @@ import pytest
 
 from helpers.analysis import latex
 from helpers.analysis.estimates import Equivalence, Estimate
-from helpers.analysis.report_blocks import Code, Heading, Points, Section, Text, to_html, to_markdown
+from helpers.analysis.report_blocks import Code, Heading, Opening, Points, Section, Text, to_html, to_markdown
 from helpers.storage import Storage, publish_bytes, publish_text
 from helpers.studies.ergodic import tables
 from helpers.studies.ergodic.analyse import analyse
@@ -94,7 +94,7 @@ def test_every_link_has_its_place_and_every_section_is_there(full_report):
     assert targets == [section.get("id") for section in document.iter("section")]
     headings = [heading.text for heading in document.iter("h2")]
     assert headings == [
-        "Question", "Design", "Data", "Results", "Controls", "What the design could not have seen", "Methods",
+        "Answer", "Results", "Controls", "Design", "Data", "What the design could not have seen", "Methods",
         "Provenance",
     ]  # fmt: skip
 
@@ -105,7 +105,9 @@ def test_the_figures_are_those_of_the_storage(full_storage, full_report):
     names = ("matched", "xe_vs_K", "dxe_vs_K", "in_context", "decomposition", "components")
     assert embedded[: len(names)] == [full_storage.figure(f"{name}.png").read_bytes() for name in names]
     assert all(png.startswith(b"\x89PNG") for png in embedded)
-    assert all(image.get("alt") for image in document.iter("img"))
+    words = [image.get("alt") for image in document.iter("img")]
+    assert words[0].startswith("Matched ΔXE is ") and "the bound rises to 0.0140" in words[0]
+    assert all(f"fig/{name}.csv" in alt for name, alt in zip(names[1:], words[1:], strict=False))
 
 
 def test_analyse_returns_every_file_that_it_makes(full_storage, full_report):
@@ -142,11 +144,18 @@ def test_letters_that_xml_forbids_do_not_break_the_document():
 
 def test_both_forms_say_the_same():
     frame = pd.DataFrame({"component": ["a|b"], "k": [2], "xe": [2.34567]})
-    blocks = [Text("one"), Heading("two"), Points(["three", "four"]), Code("five --six"), report_table(frame, "seven")]
+    blocks = [
+        Opening(["first"], None),
+        Text("one"),
+        Heading("two"),
+        Points(["three", "four"]),
+        Code("five --six"),
+        report_table(frame, "seven"),
+    ]
     section = Section("eight", blocks)
     shown = " ".join(ET.fromstring(to_html("title", "lead", [section])).itertext())
     markdown = to_markdown("title", "lead", [section])
-    for word in ("title", "lead", "one", "two", "three", "four", "five --six", "seven", "eight", "2.3457"):
+    for word in ("title", "lead", "first", "one", "two", "three", "four", "five --six", "seven", "eight", "2.3457"):
         assert word in shown and word in markdown
     assert "a|b" in shown and r"a\|b" in markdown
 
@@ -159,6 +168,9 @@ def test_one_run_is_enough_for_a_report(storage, allocation):
     write_run(storage, run_config(4, 0, allocation=allocation), flat_curves(dict.fromkeys("ABCD", 2.0)))
     _, text = report_of(storage)
     assert "there is no matched ΔXE" in text
+    assert "These runs cannot tell what K costs" in text
+    assert not {"matched.png", "dxe_vs_K.png"} & {path.name for path in (storage.root / "fig").iterdir()}
+    assert "none." not in text.lower().replace("no file was left out", "")
     assert "No slope: a slope needs 3 runs" in text
     assert "the spread over seeds is not measured" in text
     assert "4 runs on a single component, which matched differences need, are missing" in text
@@ -172,6 +184,7 @@ def test_one_seed_has_differences_and_no_evidence(storage):
     assert "(1 run, so there is no interval and no statement about evidence)" in text
     assert "One seed only at K = 1, 2" in text
     assert "the known answer cannot be checked" in text
+    assert "(1 run: no interval)" in text and "supported" not in text
 
 
 def test_baselines_alone_are_enough_for_a_report(storage):
@@ -186,9 +199,10 @@ def test_text_without_exact_values_shows_the_bound_in_their_place(storage):
         write_run(storage, run_config(1, seed, components=("B",)), flat_curves({"B": 3.0}))
         write_run(storage, run_config(2, seed), flat_curves({"A": 2.1 + seed / 100, "B": 3.1}))
     _, text = report_of(storage)
-    assert "No K has an exact value" in text
+    assert "The law of these papers is not known, so no ΔXE is exact." in text
     assert f"at most {math.log(2) / 99:.4f}" in text
-    assert "Missing: remainder at K = 2 (identification and amount missing)" in text
+    assert "Parts that these runs cannot tell:" in text
+    assert "remainder at K = 2 (identification and amount missing)" in text
 
 
 def test_missing_cells_and_baselines_are_named(storage):
@@ -272,6 +286,7 @@ def test_plain_and_matched_stand_side_by_side(full_storage, full_report):
     assert f"Plain ΔXE: {table.loc[2, 'dxe']:+.4f} at K = 2 (2 seeds)" in text
     assert f"K = 2: matched ΔXE is {table.loc[2, 'dxe_same']:+.4f} nats per token" in text
     assert "how much harder the further components are" in text
+    assert "Three differences from K = 1: only the matched one compares every component with itself" in text
 
 
 # Limits, methods, provenance

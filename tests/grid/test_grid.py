@@ -231,8 +231,26 @@ def test_plan_totals_are_sums_over_runs(tiny_config, storage):
 def test_plan_before_the_cache_exists_builds_nothing(tiny_config, storage):
     plan = plan_grid([tiny_config], storage, axes=("k", "seed"))
     assert plan.runs[0].tokens == 4000 and plan.runs[0].unique_tokens is None
-    assert "after fetch" in str(plan)
+    assert "after fetch" in str(plan) and "python -m helpers fetch" in str(plan)
     assert not (storage.root / "cache").exists()
+
+
+def test_what_settings_and_the_tokenizers_name_tell_is_known_before_the_cache_exists(tiny_config, storage):
+    before = plan_grid([tiny_config], storage, axes=("k", "seed")).runs[0]
+    ensure_cache(tiny_config.data, storage)
+    after = plan_grid([tiny_config], storage, axes=("k", "seed")).runs[0]
+    assert (before.parameters, before.flops, before.space) == (after.parameters, after.flops, after.space)
+    paper = plan_grid(find_preset("ergodic", "paper").grid[:1], storage, axes=("k", "seed")).runs[0]
+    assert paper.parameters == 70_426_624  # EleutherAI/pythia-70m's own count
+    assert paper.flops > 0 and paper.space.kept_bytes > 0
+
+
+def test_what_is_alike_in_every_run_stands_in_a_line_and_not_in_a_column(tiny_config, storage):
+    ensure_cache(tiny_config.data, storage)
+    configs = [dataclasses.replace(tiny_config, k=k) for k in (1, 2)]
+    table, every, *_ = str(plan_grid(configs, storage, axes=("k", "seed"))).split("\n\n")
+    assert table.splitlines()[0].split()[:3] == ["role", "K", "seed"] and "tokens" not in table.splitlines()[0].split()
+    assert every.startswith("every run: ") and "size tiny" in every and "tokens 4.00 k" in every
 
 
 def test_speed_is_measured_once_for_runs_of_one_shape(tiny_config, storage):

@@ -2,13 +2,14 @@
 
 import errno
 import os
+import time
 
 import ipywidgets
 import numpy as np
 import pytest
 
-from helpers.notebook.board import COLOURS, Board
-from helpers.notebook.browser import ALL, browse_figure
+from helpers.notebook.board import COLOURS, MARKS, Board
+from helpers.notebook.browser import ALL, WINDOW, browse_figure
 from helpers.notebook.run_view import MEAN
 from helpers.runs.metrics import metrics_path
 from helpers.runs.result_file import read_result
@@ -31,13 +32,18 @@ def preset():
 
 @pytest.fixture
 def show(monkeypatch):
+    boards = []
+
     def show(board: Board) -> ipywidgets.Widget:
         shown = []
-        monkeypatch.setattr("IPython.display.display", shown.append)
+        monkeypatch.setattr("helpers.notebook.board.show_widget", lambda widget, otherwise: shown.append(widget))
         board.show()
+        boards.append(board)
         return shown[0]
 
-    return show
+    yield show
+    for board in boards:
+        board.stop()
 
 
 def finish(storage, config, xe: float = 3.0, components=("c1", "c2")) -> None:
@@ -49,7 +55,7 @@ def test_every_run_is_a_cell_in_the_colour_of_its_status(preset, storage, show):
     root = show(Board(preset, storage))
     assert "board" in root._dom_classes
     cells = found(root, "board-cell")
-    assert [cell.description for cell in cells] == ["done 3.0000", *["missing"] * 4]
+    assert [cell.description for cell in cells] == ["✓ done 3.0000", *["· missing"] * 4]
     assert [cell.style.button_color for cell in cells] == [COLOURS["done"], *[COLOURS["missing"]] * 4]
     assert found(root, "board-done") == cells[:1] and found(root, "board-missing") == cells[1:]
 
@@ -61,8 +67,22 @@ def test_refresh_reads_the_storage_again(preset, storage, show):
     (button,) = found(root, "board-refresh")
     button.click()
     (cell,) = found(root, "board-done")
-    assert cell.description == "done 3.5000" and "board-missing" not in cell._dom_classes
-    assert preset.at(k=4, seed=0).run_id in cell.tooltip
+    assert cell.description == "✓ done 3.5000" and "board-missing" not in cell._dom_classes
+    assert preset.at(k=4, seed=0).run_id in cell.tooltip and "K 4, seed 0: done" in cell.tooltip
+
+
+def test_a_board_follows_the_storage_without_a_click(preset, storage, show, monkeypatch):
+    monkeypatch.setattr("helpers.notebook.board.LEAST_WATCH_S", 0.01)
+    root = show(Board(preset, storage))
+    finish(storage, preset.at(k=4, seed=0))
+    deadline = time.monotonic() + 60
+    while not found(root, "board-done") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [cell.description for cell in found(root, "board-done")] == ["✓ done 3.5000"]
+
+
+def test_colours_of_a_status_differ_in_lightness_too_or_in_their_mark():
+    assert COLOURS.keys() == MARKS.keys() and len(set(MARKS.values())) == len(MARKS)
 
 
 def test_a_grids_reports_are_printed_and_refresh_the_board(preset, storage, show, capsys):
@@ -98,7 +118,7 @@ def test_a_click_shows_the_runs_curve_and_table(preset, storage, show):
     found(root, "board-done")[0].click()
     title, picture, table = detail.children
     assert config.run_id in title.value
-    assert bytes(picture.value).startswith(b"\x89PNG")
+    assert picture.value.startswith(f'<img alt="training loss and XE by position of {config.run_id}"')
     assert "c1" in table.value and "3.5" in table.value and "mean" in table.value
     found(root, "board-missing")[0].click()
     (title,) = detail.children
@@ -112,21 +132,23 @@ def test_without_a_front_end_the_board_is_a_table(preset, storage):
     assert lines[4].split() == ["8", "done", "3.5000"]
 
 
-def test_the_browser_follows_row_component_and_position(preset, storage, show):
+def test_the_browser_follows_row_component_and_token(preset, storage, show):
     finish(storage, preset.at(k=1, seed=0), components=("c1",))
     finish(storage, preset.at(k=2, seed=0))
     root = show(Board(preset, storage))
     (row,), (component,) = found(root, "browse-row"), found(root, "browse-component")
     assert row.options == (ALL, "1", "2") and component.options == (MEAN, "c1", "c2")
     picture = root.children[-1].children[0].children[1]
-    before = bytes(picture.value)
+    before = picture.value
     component.value = "c2"
-    after = bytes(picture.value)
-    assert before != after and after.startswith(b"\x89PNG")
+    assert before != picture.value and picture.value.startswith('<img alt="XE by token')
     component.value = MEAN
-    assert bytes(picture.value) == before
+    assert picture.value == before
     row.value = "1"
-    assert bytes(picture.value) != before
+    assert picture.value != before
+    (token,) = found(root, "browse-token")
+    row.value, token.value = ALL, 0
+    assert token.options[0] == (WINDOW, None) and picture.value != before
 
 
 def test_the_browser_keeps_its_choice_until_another_run_is_done(preset, storage, show):
@@ -151,10 +173,13 @@ def test_the_browsers_curves_are_means_over_seeds_and_its_points_are_seeds(stora
         str(k): [read_result(storage.result(preset.at(k=k, seed=seed).run_id)) for seed in seeds]
         for k, seeds in ((1, (0,)), (2, (0, 1)))
     }
+    left, right = browse_figure(results, "K", ALL, MEAN, None).axes
+    assert left.get_ylabel() == right.get_ylabel() == "XE (nats per token)"
+    np.testing.assert_allclose(right.lines[1].get_ydata(), np.array([0.5, 1.0]) + ramp[1:].mean())
     left, right = browse_figure(results, "K", ALL, MEAN, 99).axes
     curves = {line.get_label(): line.get_ydata() for line in left.lines}
     np.testing.assert_allclose(curves["1"], ramp)
     np.testing.assert_allclose(curves["2"], ramp + 0.75)
     np.testing.assert_allclose([line.get_ydata() for line in right.lines][1], [2.5, 3.0])
-    left, _ = browse_figure(results, "K", ALL, "a", 0).axes
+    (left,) = browse_figure(results, "K", ALL, "a", 0).axes  # one row has nothing to be compared with
     assert [line.get_label() for line in left.lines if line.get_label() in results] == ["2"]

@@ -6,7 +6,10 @@ from helpers.studies import find_preset, known_components
 
 STORED = {
     ("ergodic", "smoke"): ["ergodic-synthetic-tiny-k1-s0-a485a58071"],
-    ("ergodic", "demo"): ["ergodic-synthetic-tiny-k11-s1-34c5c6d91b"],
+    ("ergodic", "demo"): [
+        "ergodic-synthetic-tiny-k11-s1-28ce976d23",
+        "ergodic-synthetic-tiny-k1-s0-hmm01-cdcb82f8ad",
+    ],
     ("ergodic", "known"): ["ergodic-synthetic-tiny-k1-s0-hmm06-792a27186c"],
     ("ergodic", "quick"): ["ergodic-arxiv-14m-k11-s0-2d1d4155ca"],
     ("ergodic", "paper"): [

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.config import DataConfig
 from helpers.data.new_cache import NewCache
+from helpers.data.tokenizer_spec import known_vocab_size
 
 if TYPE_CHECKING:
     from helpers.data.papers import TextSource
@@ -32,5 +33,7 @@ class Source:
     each label and split. ValueError for a bad source, RuntimeError when the Hub cannot be read."""
     make: Callable[[DataConfig], NewCache] | None = None
     """The papers of a source that gives tokens: neither a tokenizer nor a limit of papers has a say."""
+    vocab_size: Callable[[DataConfig], int | None] = lambda data: known_vocab_size(data.tokenizer)
+    """Token ids, as far as they can be told without the papers."""
     packs: bool = False
     """Whether its texts are shorter than a window, and are joined into papers (`packing`)."""

@@ -48,4 +48,5 @@ SOURCE = Source(
     identity=lambda data: {"synthetic": to_json(data.synthetic)},
     component_names=lambda data: hidden_markov.component_names(data.synthetic),
     make=make,
+    vocab_size=lambda data: data.synthetic.num_symbols + 1,
 )

@@ -83,5 +83,6 @@ SOURCE = Source(
     word=URNS_SOURCE,
     identity=lambda data: {URNS_SOURCE: _DRAWN},
     component_names=lambda data: (URNS_SOURCE,),
+    vocab_size=lambda data: NUM_SYMBOLS + 1,
     make=make,
 )

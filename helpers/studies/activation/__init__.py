@@ -32,5 +32,7 @@ STUDY = Study(
     axes=AXES,
     notebook="studies/activation_scaling.ipynb",
     analyse=_analyse,
+    answer="activation_verdict.md",
+    headline="activation_scaling.png",
     before_held_out=_predict,
 )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from helpers.storage import Storage
 from helpers.studies.ergodic.plan_power import plan_note
-from helpers.studies.ergodic.presets import NAME, PRESETS
+from helpers.studies.ergodic.presets import ANSWER, NAME, PRESETS
 from helpers.studies.ergodic.roles import AXES, COMPARED, noise_cell, role_of
 from helpers.studies.study import Study
 
@@ -35,6 +35,8 @@ STUDY = Study(
     notebook="ergodic_scaling.ipynb",
     analyse=_analyse,
     recipe=_recipe,
+    answer=ANSWER,
+    headline="matched.png",
     role_of=role_of,
     noise_cell=noise_cell,
     plan_note=plan_note,

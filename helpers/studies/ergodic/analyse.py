@@ -55,16 +55,17 @@ def save_tables(storage: Storage, results: Results) -> list[Path]:
 
 
 def save_figures(storage: Storage, results: Results) -> list[Path]:
-    """Each figure of each condition, with the CSV of its numbers."""
+    """Each figure of each condition that there are numbers for, with their CSV."""
     paths = []
     for condition in results.conditions:
         suffix = results.file_suffix(condition)
         cells, positions = by_seed(results, condition), by_position(results, condition)
-        drawn = {
-            "xe_vs_K": (figures.xe_vs_k(cells, condition), cells),
-            "dxe_vs_K": (figures.dxe_vs_k(cells, condition), cells),
-            "xe_by_position": (figures.xe_by_position(positions, condition), positions),
-        }
+        drawn = {}
+        if cells["xe"].notna().any():
+            drawn["xe_vs_K"] = figures.xe_vs_k(cells, condition), cells
+            drawn["xe_by_position"] = figures.xe_by_position(positions, condition), positions
+        if figures.differences(cells):
+            drawn["dxe_vs_K"] = figures.dxe_vs_k(cells, condition), cells
         for name, (figure, numbers) in drawn.items():
             paths += save_figure(storage, name + suffix, figure, numbers)
     return paths

@@ -133,7 +133,7 @@ def _figures(own: Condition) -> dict[str, tuple[Figure, pd.DataFrame]]:
             matched_figures.in_context(own.in_context, own.areas, condition),
             own.in_context,
         )
-    if own.decomposition["value"].notna().any():
+    if len(told_apart(own)):
         drawn["decomposition"] = matched_figures.decomposition(own.decomposition, condition), own.decomposition
     if tells_causes(own.causes):
         drawn["causes"] = causes_figure(own.causes, condition), own.causes
@@ -146,6 +146,12 @@ def _figures(own: Condition) -> dict[str, tuple[Figure, pd.DataFrame]]:
     if len(own.sizes):
         drawn["size"] = matched_figures.size(own.sizes, _without_size(own)), own.sizes
     return drawn
+
+
+def told_apart(own: Condition) -> pd.DataFrame:
+    """The parts of matched dXE that the runs tell beside the total, of which there may be none."""
+    parts = own.decomposition
+    return parts[(parts["part"] != "total") & parts["value"].notna()]
 
 
 def _without_size(own: Condition) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from helpers.analysis.estimates import CONFIDENCE, Measured, PaperMeans, estimate_with_papers
+from helpers.analysis.estimates import CONFIDENCE, LEAST_RUNS_OF_A_BAND, Measured, PaperMeans, estimate_with_papers
 from helpers.studies.ergodic.contrasts import with_k1
 from helpers.studies.ergodic.matched import paper_differences
 from helpers.studies.ergodic.results import Results
@@ -69,7 +69,7 @@ def paper_areas(rows: pd.DataFrame, num_positions: int) -> Measured:
 
 def in_context(curves: pd.DataFrame) -> pd.DataFrame:
     """Rows of `curves_by_run` -> one row a K and position (0-based): means over runs and 95 % t bands (`*_low`,
-    `*_high`, NaN for one run), for XE and for matched dXE, with the exact Bayes values where known."""
+    `*_high`, NaN for less than three runs), for XE and for matched dXE, with the exact Bayes values where known."""
     frames = []
     for k, runs in curves.groupby("k"):
         matched = _matched(runs)
@@ -135,12 +135,12 @@ def _mean_curve(curves: pd.Series, num_positions: int) -> np.ndarray:
 
 
 def _band(name: str, curves: pd.Series) -> dict[str, np.ndarray | float]:
-    """The mean over runs at every position, and its pointwise t band."""
+    """The mean over runs at every position, and its pointwise t band, which takes three runs."""
     if curves.empty:
         return dict.fromkeys((name, f"{name}_low", f"{name}_high"), np.nan)
     curves_RT = np.stack(list(curves))
     mean_T, num_runs = curves_RT.mean(axis=0), len(curves_RT)
-    if num_runs < 2:
+    if num_runs < LEAST_RUNS_OF_A_BAND:
         return {name: mean_T, f"{name}_low": np.nan, f"{name}_high": np.nan}
     quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, num_runs - 1))
     half_T = quantile * curves_RT.std(axis=0, ddof=1) / np.sqrt(num_runs)

@@ -3,6 +3,7 @@
 A figure shows nothing that is not in its frame, and the frame is published as CSV beside the PNG.
 """
 
+import itertools
 from typing import Any
 
 import matplotlib as mpl
@@ -16,12 +17,14 @@ from helpers.analysis.figures import (
     BOUND,
     DXE_UNIT,
     EXACT,
+    MARKS,
     MEASURED,
     MUTED,
     SHUFFLED,
     SIGMA,
     STYLE,
     XE_UNIT,
+    log_spaced,
     titled_figure,
 )  # fmt: skip
 from helpers.studies.ergodic.contrasts import over_seeds
@@ -40,13 +43,13 @@ def xe_vs_k(cells: pd.DataFrame, condition: str) -> Figure:
 
 
 def dxe_vs_k(cells: pd.DataFrame, condition: str) -> Figure:
-    """dXE(K) from rows of `by_seed`, in two panels: each run over its own components, and over the same components,
-    where the bound ln K / T applies."""
+    """dXE(K) from rows of `by_seed`, in a panel each where there is any: each run over its own components, and over the
+    same components, where the bound ln K / T applies."""
     with mpl.rc_context(STYLE):
         title = "Cross entropy against that of one component"
-        figure, panels = _figure(title, _caption(cells, condition), (11.0, 5.0), 2)
         grid = cells[cells["role"] == GRID]
-        titles = {"dxe": "XE(K) - XE(1) at the same seed", "dxe_same": "… and over the same components"}
+        titles = differences(cells)
+        figure, panels = _figure(title, _caption(cells, condition), (5.8 * len(titles), 5.0), len(titles))
         for axes, (name, panel_title) in zip(panels, titles.items(), strict=True):
             axes.axhline(0.0, color=MUTED, linewidth=1.0)
             _draw_all(axes, cells, name)
@@ -55,6 +58,13 @@ def dxe_vs_k(cells: pd.DataFrame, condition: str) -> Figure:
             _finish_k_axis(axes, grid, name, DXE_UNIT)
             axes.set_title(panel_title)
         return figure
+
+
+def differences(cells: pd.DataFrame) -> dict[str, str]:
+    """The differences from K = 1 that rows of `by_seed` hold at some K above 1, with the title of each."""
+    mixed = cells[(cells["role"] == GRID) & (cells["k"] > 1)]
+    titles = {"dxe": "XE(K) - XE(1) at the same seed", "dxe_same": "… and over the same components"}
+    return {name: title for name, title in titles.items() if mixed[name].notna().any()}
 
 
 def xe_by_position(positions: pd.DataFrame, condition: str) -> Figure:
@@ -68,10 +78,11 @@ def xe_by_position(positions: pd.DataFrame, condition: str) -> Figure:
         figure, (axes,) = _figure("Cross entropy along the window", caption, (7.4, 5.0))
         ks = sorted(set(positions["k"]))
         colours = mpl.colormaps["viridis"](np.linspace(0.05, 0.85, max(len(ks), 2)))
-        for k, colour in zip(ks, colours, strict=False):
+        for k, colour, mark in zip(ks, colours, itertools.cycle(MARKS), strict=False):
             curve = positions[positions["k"] == k]
             context = curve["position"] + 1
-            axes.plot(context, curve["xe"], color=colour, linewidth=1.8, label=f"K = {k}")
+            marks = {"marker": mark, "markersize": 5, "markevery": log_spaced(len(context))}
+            axes.plot(context, curve["xe"], color=colour, linewidth=1.8, label=f"K = {k}", **marks)
             axes.plot(context, curve["bayes_xe"], color=colour, linewidth=0.9, linestyle=(0, (4, 2)))
         if positions["bayes_xe"].notna().any():
             axes.plot([], [], color=MUTED, linewidth=0.9, linestyle=(0, (4, 2)), label="exact Bayes")

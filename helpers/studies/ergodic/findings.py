@@ -178,6 +178,8 @@ def _trend(matched: pd.DataFrame, model: SlopeModel | None) -> Tested:
             f"the papers make {model.share_of_papers:.2g} times as much of the slope's variance as the runs do, and "
             "Page's test knows the noise of runs alone; slope and permutation hold that of papers"
         )
+    if matched["dxe"].isna().all():
+        raise ValueError("no run is matched, so there is no ΔXE of which a trend could be told")
     return trend_test(_by_seed(matched))
 
 

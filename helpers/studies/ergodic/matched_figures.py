@@ -1,8 +1,11 @@
 """The figures of matched dXE, in-context curves, decomposition, components, and model size.
 
-As in `figures`, each is drawn from a frame that is published beside it, and what a frame does not hold is shown as
-missing. Bars and bands are 95 % intervals; a single run has none.
+As in `figures`, each is drawn from a frame that is published beside it; a panel is drawn only where there are numbers
+for it. Bars and bands are 95 % intervals; a single run has no bar, and less than three have no band.
 """
+
+import itertools
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -15,11 +18,13 @@ from helpers.analysis.figures import (
     BOUND,
     DXE_UNIT,
     EXACT,
+    MARKS,
     MEASURED,
     MUTED,
     SHUFFLED,
     STYLE,
     XE_UNIT,
+    log_spaced,
     titled_figure,
 )
 
@@ -46,7 +51,7 @@ def matched(by_k: pd.DataFrame, runs: pd.DataFrame, condition: str) -> Figure:
     exact value and the bound."""
     with mpl.rc_context(STYLE):
         caption = f"{condition}; {INTERVAL_WITH_PAPERS}, each run faint"
-        figure = titled_figure("Matched difference from models of one component", caption, (7.4, 5.0))
+        figure = titled_figure("What K components cost a model", caption, (6.6, 4.8))
         axes = figure.subplots()
         axes.axhline(0.0, color=MUTED, linewidth=1.0)
         mixed = runs[runs["k"] > 1].sort_values("k")
@@ -59,34 +64,36 @@ def matched(by_k: pd.DataFrame, runs: pd.DataFrame, condition: str) -> Figure:
             positions = round(float((np.log(by_k["k"]) / by_k["bound"]).iloc[0]))
             ks = np.geomspace(1, by_k["k"].max(), 100)
             axes.plot(ks, np.log(ks) / positions, color=BOUND, linestyle=":", label=f"bound ln K / {positions}")
-        _k_axis(axes, mixed.groupby("k")["dxe"].count().to_dict())
-        axes.set_ylabel(DXE_UNIT)
-        _legend_or_note(axes, "no run has a run on each of its components alone")
+        _k_axis(axes, {1: None} | mixed.groupby("k")["dxe"].count().to_dict())
+        axes.set_ylabel("matched " + DXE_UNIT)
+        handles, labels = axes.get_legend_handles_labels()
+        axes.legend([handles[-1], *handles[:-1]], [labels[-1], *labels[:-1]])  # the model first
         return figure
 
 
 def in_context(positions: pd.DataFrame, areas: pd.DataFrame, condition: str) -> Figure:
-    """XE and matched dXE against the context from rows of `curves.in_context`, with bands, and the area under matched
-    dXE against ln K from `curves.areas`."""
+    """XE against the context from rows of `curves.in_context`, with bands; where a run is matched, matched dXE below it
+    and the area under that against ln K, from `curves.areas`."""
+    has_matched = len(areas) > 0
     with mpl.rc_context(STYLE):
-        caption = f"{condition}; bands: pointwise {INTERVAL}; areas: over runs and papers; dashed: exact Bayes"
-        figure = titled_figure("Along the window: what is paid, and where", caption, (11.0, 8.0))
-        axes = figure.subplot_mosaic([["xe", "xe"], ["dxe", "area"]], height_ratios=[1, 1.05])
-        ks = sorted(set(positions["k"]))
-        colours = dict(zip(ks, mpl.colormaps["viridis"](np.linspace(0.05, 0.85, max(len(ks), 2))), strict=False))
+        bands = f"bands: pointwise {INTERVAL}; " if positions["xe_low"].notna().any() else ""
+        areas_words = "areas: over runs and papers; " if has_matched else ""
+        dashed = "dashed: exact Bayes" if positions["bayes_xe"].notna().any() else "no exact value"
+        caption = f"{condition}; {bands}{areas_words}{dashed}"
+        height = 8.0 if has_matched else 4.6
+        figure = titled_figure("Along the window: what is paid, and where", caption, (11.0, height))
+        panels = [["xe", "xe"], ["dxe", "area"]] if has_matched else [["xe"]]
+        axes = figure.subplot_mosaic(panels)
+        looks = _looks(sorted(set(positions["k"])))
         for k, curve in positions.groupby("k"):
-            label = f"K = {k} (n = {curve['num_runs'].iloc[0]})"
-            _draw_curve(axes["xe"], curve, "xe", colours[k], label)
-            if k > 1:
-                label = f"K = {k} (n = {curve['num_matched'].iloc[0]})"
-                _draw_curve(axes["dxe"], curve, "dxe", colours[k], label)
-        axes["dxe"].axhline(0.0, color=MUTED, linewidth=1.0)
-        for name, unit, title in (("xe", XE_UNIT, "XE"), ("dxe", DXE_UNIT, "Matched ΔXE")):
-            _context_axis(axes[name])
-            axes[name].set_ylabel(unit)
-            axes[name].set_title(f"{title} by context")
-            _legend_or_note(axes[name], "no matched run")
-        _draw_areas(axes["area"], areas)
+            _draw_curve(axes["xe"], curve, "xe", looks[k], f"K = {k} (n = {curve['num_runs'].iloc[0]})")
+            if k > 1 and has_matched:
+                _draw_curve(axes["dxe"], curve, "dxe", looks[k], f"K = {k} (n = {curve['num_matched'].iloc[0]})")
+        _finish_context(axes["xe"], XE_UNIT, "XE by context")
+        if has_matched:
+            axes["dxe"].axhline(0.0, color=MUTED, linewidth=1.0)
+            _finish_context(axes["dxe"], DXE_UNIT, "Matched ΔXE by context")
+            _draw_areas(axes["area"], areas)
         return figure
 
 
@@ -99,12 +106,15 @@ def decomposition(parts: pd.DataFrame, condition: str) -> Figure:
         axes = figure.subplots()
         axes.axhline(0.0, color=MUTED, linewidth=1.0, zorder=3)
         ks = sorted(set(parts["k"]))
-        for number, (name, colour) in enumerate(_PART_COLOURS.items()):
-            rows = parts[parts["part"] == name]
-            x = np.array([ks.index(k) for k in rows["k"]]) + (number - 2) * _BAR * 1.1
+        told = [name for name in _PART_COLOURS if parts.loc[parts["part"] == name, "value"].notna().any()]
+        first = -(len(told) - 1) / 2 * _BAR * 1.1
+        for number, name in enumerate(told):
+            rows, colour = parts[parts["part"] == name], _PART_COLOURS[name]
+            x = np.array([ks.index(k) for k in rows["k"]]) + first + number * _BAR * 1.1
             _draw_part(axes, x, rows, colour, _PART_LABELS[name])
         bounds = parts[parts["bound"].notna()]
-        x = np.array([ks.index(k) for k in bounds["k"]]) - _BAR * 1.1
+        place = told.index("identification") if "identification" in told else 0
+        x = np.array([ks.index(k) for k in bounds["k"]]) + first + place * _BAR * 1.1
         half = _BAR * 0.75
         axes.hlines(
             bounds["bound"], x - half, x + half, color=BOUND, linestyle=":", linewidth=2, label="bound ln K / T"
@@ -186,36 +196,47 @@ def _half_widths(rows: pd.DataFrame, name: str) -> np.ndarray:
     return np.where(np.isfinite(lengths), lengths, np.nan)
 
 
-def _draw_curve(axes: Axes, curve: pd.DataFrame, name: str, colour: np.ndarray, label: str) -> None:
+def _looks(ks: list[int]) -> dict[int, dict[str, Any]]:
+    """A colour and a mark for each K, so that lines differ without their colours too."""
+    colours = mpl.colormaps["viridis"](np.linspace(0.05, 0.85, max(len(ks), 2)))
+    marks = itertools.cycle(MARKS)
+    return {k: {"color": colour, "marker": next(marks)} for k, colour in zip(ks, colours, strict=False)}
+
+
+def _draw_curve(axes: Axes, curve: pd.DataFrame, name: str, look: dict[str, Any], label: str) -> None:
     """A mean over runs with its band, and the exact curve dashed; nothing where there is no run."""
     if curve[name].isna().all():
         return
-    context = curve["position"] + 1
-    axes.plot(context, curve[name], color=colour, linewidth=1.8, label=label)
+    context, colour = curve["position"] + 1, look["color"]
+    marks = {"markevery": log_spaced(len(context)), "markersize": 5}
+    axes.plot(context, curve[name], linewidth=1.8, label=label, **marks, **look)
     axes.plot(context, curve[f"bayes_{name}"], color=colour, linewidth=1.0, linestyle=(0, (4, 2)))
     axes.fill_between(context, curve[f"{name}_low"], curve[f"{name}_high"], color=colour, alpha=0.12, linewidth=0)
 
 
-def _context_axis(axes: Axes) -> None:
+def _finish_context(axes: Axes, unit: str, title: str) -> None:
     axes.set_xscale("log")
     axes.margins(x=0.02)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_xlabel("context (tokens before the predicted one, BOS included)")
+    axes.set_ylabel(unit)
+    axes.set_title(title)
+    axes.legend()
 
 
 def _draw_areas(axes: Axes, areas: pd.DataFrame) -> None:
     """The area under matched dXE against ln K: an ideal learner stays on or below the diagonal."""
     axes.axhline(0.0, color=MUTED, linewidth=1.0)
-    if len(areas):
-        end = float(areas["ln_k"].max()) * 1.08
-        axes.plot([0, end], [0, end], color=BOUND, linestyle=":", label="bound ln K")
-        _draw_interval(axes, areas["ln_k"], areas, "area", color=MEASURED, label="model", zorder=4)
+    end = float(areas["ln_k"].max()) * 1.08
+    axes.plot([0, end], [0, end], color=BOUND, linestyle=":", label="bound ln K")
+    _draw_interval(axes, areas["ln_k"], areas, "area", color=MEASURED, label="model", zorder=4)
+    if areas["bayes_area"].notna().any():
         axes.plot(areas["ln_k"], areas["bayes_area"], label="exact Bayes", **_EXACT_LINE)
-        axes.set_xticks(areas["ln_k"], [f"ln {k}" for k in areas["k"]])
+    axes.set_xticks(areas["ln_k"], [f"ln {k}" for k in areas["k"]])
     axes.set_title("Area under matched ΔXE, all positions")
     axes.set_xlabel("ln K (nats)")
     axes.set_ylabel("area (nats a window)")
-    _legend_or_note(axes, "no matched run")
+    axes.legend()
 
 
 def _draw_part(axes: Axes, x: np.ndarray, rows: pd.DataFrame, colour: str, label: str) -> None:
@@ -242,11 +263,3 @@ def _k_tick(k: int, num_runs: int | None) -> str:
     if num_runs is None:
         return str(k)
     return f"{k}\nn = {num_runs}" if num_runs else f"{k}\nmissing"
-
-
-def _legend_or_note(axes: Axes, note: str) -> None:
-    """The legend, or in an empty panel why it is empty."""
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend()
-    else:
-        axes.text(0.5, 0.5, note, transform=axes.transAxes, ha="center", va="center", color=MUTED)

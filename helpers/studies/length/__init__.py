@@ -39,6 +39,8 @@ STUDY = Study(
     axes=AXES,
     notebook="studies/length_generalization.ipynb",
     analyse=_analyse,
+    answer="length_verdicts.md",
+    headline="length_windows.png",
     recipe=_recipe,
     progress=_progress,
 )

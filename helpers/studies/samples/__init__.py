@@ -31,6 +31,8 @@ STUDY = Study(
     axes=AXES,
     notebook="studies/sample_scaling.ipynb",
     analyse=_analyse,
+    answer="samples_verdict.md",
+    headline="sample_scaling.png",
     recipe=_recipe,
     role_of=role_of,
 )

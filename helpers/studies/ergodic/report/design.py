@@ -32,7 +32,8 @@ def design(results: Results) -> Section:
     ]
     for condition in results.conditions:
         gone, alone = tables.missing(results, condition), missing_baselines(results, condition)
-        blocks += [Heading(condition), Points([_cells_sentence(results, condition, gone), _baselines_sentence(alone)])]
+        blocks += [Heading(condition)] if len(results.conditions) > 1 else []
+        blocks += [Points([_cells_sentence(results, condition, gone), _baselines_sentence(alone)])]
         if len(alone):
             blocks.append(tables.report_table(_by_seed_list(alone), "Components without a run on them alone, by seed"))
     return Section("Design", blocks)
@@ -107,7 +108,8 @@ def limits(results: Results, conditions: list[Condition]) -> Section:
         if set(runs["order"]) - {"rotate"}:
             sentences.append("Every seed has the same components at a K, so K is confounded with their composition.")
         sentences += [f"Not computed: {name} ({reason})." for name, reason in own.findings.reasons.items()]
-        blocks += [Heading(own.name), Points(sentences)]
+        blocks += [Heading(own.name)] if len(conditions) > 1 else []
+        blocks.append(Points(sentences))
     text = (
         "Whatever holds here holds for these components, this size and this length of training. Active components are "
         "nested in K; a few seeds sample a few of their orders."
@@ -147,12 +149,10 @@ def provenance(results: Results, conditions: list[Condition]) -> Section:
         Text("Every run whose result is counted above, with the code, device and precision that made it."),
         tables.report_table(_run_table(results), "Runs"),
         tables.report_table(_package_table(results), "Versions"),
-        Heading("Runs that changed between their sessions"),
-        Points(changed or ["None."]),
+        *([Heading("Runs that changed between their sessions"), Points(changed)] if changed else []),
         Heading("Files that are not counted"),
         Points(left_out),
-        Heading("Statistics that were not computed"),
-        Points(reasons or ["None."]),
+        *([Heading("Statistics that were not computed"), Points(reasons)] if reasons else []),
     ]
     return Section("Provenance", blocks)
 

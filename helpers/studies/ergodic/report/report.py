@@ -1,4 +1,6 @@
-"""The report of a study: question, design, data, results, controls, what it could not have seen, methods, provenance.
+"""The report of a study: its answer first, then results, controls, design, data, limits, methods and provenance.
+
+A section is a function here or in a module beside; `save_report` lists them in their order.
 
 Every number comes from a frame that is also a table or the CSV of a figure, and every sentence about evidence from an
 interval (`report_words`). Missing runs, missing baselines and statistics that could not be computed are named.
@@ -25,13 +27,17 @@ from helpers.storage import Storage, publish_text
 from helpers.studies.ergodic import tables
 from helpers.studies.ergodic.beliefs.report import beliefs_blocks
 from helpers.studies.ergodic.causes.report import causes_blocks
-from helpers.studies.ergodic.condition import Condition
+from helpers.studies.ergodic.condition import Condition, told_apart
+from helpers.studies.ergodic.contrasts import by_seed
 from helpers.studies.ergodic.dataset.dataset import TITLES, Description, readable
 from helpers.studies.ergodic.decomposition import PARTS
+from helpers.studies.ergodic.figures import differences
 from helpers.studies.ergodic.findings import CONDITION_LIMIT, Findings
 from helpers.studies.ergodic.forecasts.report import forecasts_blocks
 from helpers.studies.ergodic.noise import noise_blocks
+from helpers.studies.ergodic.presets import ANSWER
 from helpers.studies.ergodic.report import words
+from helpers.studies.ergodic.report.answer import answer, answer_text
 from helpers.studies.ergodic.report.design import design, limits, none, provenance
 from helpers.studies.ergodic.report.methods import methods
 from helpers.studies.ergodic.results import Results
@@ -41,13 +47,12 @@ _XE_COLUMNS = [
     "k", "num_runs", "num_seeds", "xe", "xe_sigma", "ppl", "ppl_sigma", "bayes_xe", "gap", "tokens_seen",
     "unique_tokens", "repetition",
 ]  # fmt: skip
-_DXE_COLUMNS = [
-    "k", "num_pairs", "dxe", "dxe_sigma", "bayes_dxe", "num_same", "dxe_same", "dxe_same_sigma", "bayes_dxe_same",
-    "bound",
-]  # fmt: skip
+_DIFFERENCE_HEADINGS = {
+    "k": "K", "plain": "plain: XE(K) - XE(1)", "same": "over the components with a run alone",
+    "matched": "matched: every component", "exact": "exact", "bound": "bound ln K / T",
+}  # fmt: skip
 _PART_HEADINGS = {"k": "K", **{part: part for part in PARTS}, "repetition": "repetition (full - constant unique)"}
 _RESULT_FIGURES = {
-    "matched": "Matched ΔXE: each component compared with a model of it alone, at the same seed, on the same windows.",
     "xe_vs_K": "XE against K. Means at small K also differ by how hard the components are that each seed begins with.",
     "dxe_vs_K": "Plain ΔXE, and ΔXE over the components that have a run alone.",
     "in_context": "XE and matched ΔXE along the window, and the area under matched ΔXE against its bound ln K.",
@@ -62,35 +67,32 @@ def save_report(
 ) -> list[Path]:
     """Publish `report.html` and `report.md` in the storage root; the figures that it embeds lie in `fig/` by now."""
     title = "XE against the number of ergodic components"
-    lead = (
-        f"{words.runs(len(results.runs))} in {len(results.conditions)} "
-        f"condition{'s' if len(results.conditions) > 1 else ''}; written by the analysis from the result files alone."
-    )
     sections = [
-        _question(),
-        design(results),
-        data(described),
+        answer(storage, results, conditions),
         _results(storage, results, conditions),
         _controls(results, conditions),
+        design(results),
+        data(described),
         limits(results, conditions),
         methods(),
         provenance(results, conditions),
     ]
+    lead = _question(results, conditions)
     return [
+        publish_text(storage.table(ANSWER), answer_text(storage, results, conditions)),
         publish_text(storage.root / "report.html", to_html(title, lead, sections)),
         publish_text(storage.root / "report.md", to_markdown(title, lead, sections)),
     ]
 
 
-def _question() -> Section:
-    text = (
+def _question(results: Results, conditions: Sequence[Condition]) -> str:
+    """What was asked, and of which runs, in a paragraph."""
+    of_what = f"{conditions[0].name}" if len(conditions) == 1 else f"{len(conditions)} conditions"
+    return (
         "How does a language model's in-context cross entropy (XE, nats per token) change when its training data is "
-        "mixed from K independent (ergodic) components while the number of training tokens stays constant? An ideal "
-        "learner has to find out from the window which component it reads. In a whole window that costs it at most "
-        "ln K nats, which over T averaged positions is ln K / T nats per token. What a model loses beyond that, or "
-        "gains, has other causes: the amount of text and its repetition, the model's capacity, its optimisation."
+        "mixed from K independent (ergodic) components while the number of training tokens stays constant? "
+        f"{words.runs(len(results.runs))} of {of_what}; written by the analysis from the result files alone."
     )
-    return Section("Question", [Text(text)])
 
 
 def data(described: Sequence[Description]) -> Section:
@@ -112,18 +114,16 @@ def data(described: Sequence[Description]) -> Section:
 def _results(storage: Storage, results: Results, conditions: list[Condition]) -> Section:
     blocks: list[Block] = []
     for own in conditions:
-        table_1 = tables.table_1(results, own.name)
+        table_1, cells = tables.table_1(results, own.name), by_seed(results, own.name)
         plain = words.plain_sentence(table_1)
-        blocks += [Heading(own.name), *_result_words(own.findings, plain), *_area_words(own)]
+        blocks += [Heading(own.name)] if len(conditions) > 1 else []
+        blocks += [*_result_words(own.findings, plain), differences_table(own, table_1), *_area_words(own)]
         blocks += noise_blocks(own.findings.by_k, own.findings.noise)
         suffix = results.file_suffix(own.name)
-        pictures = {name: storage.figure(f"{name}{suffix}.png") for name in _RESULT_FIGURES if _has(own, name)}
+        pictures = {name: storage.figure(f"{name}{suffix}.png") for name in _RESULT_FIGURES if _has(own, name, cells)}
         blocks += [Picture(path.read_bytes(), path.name, _RESULT_FIGURES[name]) for name, path in pictures.items()]
-        blocks += [
+        blocks += with_data(
             tables.report_table(table_1[_XE_COLUMNS], "XE for each K: mean ± sample standard deviation over seeds"),
-            tables.report_table(
-                table_1[_DXE_COLUMNS], "ΔXE for each K, plain and over the components that have a run alone"
-            ),
             tables.report_table(
                 own.findings.by_k,
                 "Matched ΔXE for each K with 95 % intervals, over runs and papers and by the bootstrap; its excess "
@@ -138,24 +138,54 @@ def _results(storage: Storage, results: Results, conditions: list[Condition]) ->
             tables.report_table(
                 own.findings.contrasts, "ΔXE of each component at the largest K, p adjusted for their number"
             ),
-            tables.report_table(own.findings.exposure, "XE on log2 K alone, and beside log2 repetition"),
-        ]
-        if len(own.sizes):
-            blocks.append(tables.report_table(own.sizes, "XE by model size and K"))
+            tables.report_table(
+                own.findings.exposure.dropna(subset="log2_k"), "XE on log2 K alone, and beside log2 repetition"
+            ),
+            tables.report_table(own.sizes, "XE by model size and K"),
+        )
+        blocks += _reasons(own.decomposition)
     return Section("Results", blocks)
 
 
-def _has(own: Condition, name: str) -> bool:
+def differences_table(own: Condition, table_1: pd.DataFrame) -> Table:
+    """The three differences from K = 1 side by side, beside the exact one and the bound: the second is the third as far
+    as its components have a run alone."""
+    by_k = own.findings.by_k.set_index("k")
+    mixed = table_1[table_1["k"] > 1]
+    frame = pd.DataFrame({"k": mixed["k"], "plain": mixed["dxe"], "same": mixed["dxe_same"]})
+    frame["matched"] = [_with_interval(by_k.loc[k]) if k in by_k.index else "no run is matched" for k in mixed["k"]]
+    exact = mixed["k"].map(by_k["bayes_dxe"]).astype(float)
+    frame["exact"] = exact.fillna(mixed["bayes_dxe_same"])
+    frame["bound"] = mixed["bound"]
+    caption = "Three differences from K = 1: only the matched one compares every component with itself"
+    return Table(frame, caption, _DIFFERENCE_HEADINGS)
+
+
+def _with_interval(row: pd.Series) -> str:
+    return f"{row['dxe']:.4f}" + (f" [{row['low']:.4f}, {row['high']:.4f}]" if np.isfinite(row["low"]) else "")
+
+
+def with_data(*made: Table) -> list[Block]:
+    """The tables that have a row; the others in one line of words."""
+    empty = [table.caption for table in made if table.frame.empty]
+    said = [Text(f"Not shown, for these runs do not hold it: {'; '.join(empty)}.")] if empty else []
+    return [*(table for table in made if not table.frame.empty), *said]
+
+
+def _has(own: Condition, name: str, cells: pd.DataFrame) -> bool:
     """Whether the runs suffice for a figure, by the rule that drew it."""
     frames = {
-        "matched": own.findings.by_k, "in_context": own.in_context, "components": own.findings.contrasts,
-        "decomposition": own.decomposition["value"].dropna(), "size": own.sizes,
+        "xe_vs_K": cells["xe"].dropna(), "dxe_vs_K": differences(cells),
+        "in_context": own.in_context, "components": own.findings.contrasts, "decomposition": told_apart(own),
+        "size": own.sizes,
     }  # fmt: skip
-    return name not in frames or len(frames[name]) > 0
+    return len(frames[name]) > 0
 
 
 def parts_table(parts: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `decomposition.decompose` -> one row a K, a column for each part in words."""
+    """Rows of `decomposition.decompose` -> one row a K, a column for each part in words; empty for a total alone."""
+    if parts.loc[parts["part"] != "total", "value"].isna().all():
+        return pd.DataFrame(columns=["k"])
     cells = parts.assign(text=[_part_text(row) for row in parts.to_dict("records")])
     wide = cells.pivot(index="k", columns="part", values="text")
     return wide.reindex(columns=PARTS).reset_index().rename_axis(columns=None)
@@ -171,8 +201,8 @@ def _part_text(row: dict[str, float]) -> str:
 def _reasons(parts: pd.DataFrame) -> list[Block]:
     """Why parts are missing, each reason once with its values of K."""
     gone = parts[parts["value"].isna()].groupby(["part", "reason"], sort=False)["k"].agg(list)
-    texts = [f"Missing: {part} at K = {', '.join(map(str, ks))} ({why})." for (part, why), ks in gone.items()]
-    return [Points(texts)] if texts else []
+    texts = [f"{part} at K = {', '.join(map(str, ks))} ({why})" for (part, why), ks in gone.items()]
+    return [Text(f"Parts that these runs cannot tell: {'; '.join(texts)}.")] if texts else []
 
 
 def _result_words(findings: Findings, plain: str) -> list[Block]:
@@ -225,9 +255,10 @@ def _controls(results: Results, conditions: list[Condition]) -> Section:
         shuffled = [words.control_sentence(k, control) for k, control in findings.controls.items()]
         shuffled = shuffled or [none(findings, "control", "TOST of shuffled labels")]
         known = words.known_answer_sentences(findings.by_k)
-        blocks += [Heading(own.name), Points([*shuffled, *known])]
+        blocks += [Heading(own.name)] if len(conditions) > 1 else []
+        blocks.append(Points([*shuffled, *known]))
         if findings.by_k["bayes_dxe"].notna().any():
             columns = ["k", "num_runs", "dxe", "low", "high", "bayes_dxe", "excess", "excess_low", "excess_high"]
             blocks.append(tables.report_table(findings.by_k[columns], "Measured and exact matched ΔXE"))
-        blocks.append(tables.report_table(tables.control(results, own.name), "The runs with shuffled labels"))
+        blocks += with_data(tables.report_table(tables.control(results, own.name), "The runs with shuffled labels"))
     return Section("Controls", blocks)

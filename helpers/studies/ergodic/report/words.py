@@ -76,8 +76,10 @@ def control_sentence(k: int, control: Equivalence) -> str:
 def known_answer_sentences(by_k: pd.DataFrame) -> list[str]:
     """Whether the intervals contain the exact values, and what the models lose beyond an ideal learner."""
     known = by_k[by_k["bayes_dxe"].notna()]
+    if by_k.empty:
+        return ["Known answer. No run is matched, so there is no difference to compare with an exact one."]
     if known.empty:
-        return ["Known answer. No K has an exact value, so there is none to compare with."]
+        return ["Known answer. The law of these papers is not known, so no ΔXE is exact."]
     can = known[np.isfinite(known["low"].astype(float))]
     if can.empty:
         return ["Known answer. No K has both an exact value and an interval, so the known answer cannot be checked."]
