@@ -40,6 +40,12 @@ class Run:
         """The most that it trains: a step may end it earlier."""
         return self.dataset.order.num_steps
 
+    @property
+    def kept(self) -> str:
+        """What an end before the last step leaves, in words."""
+        steps = self.storage.checkpoint_steps(self.config.run_id)
+        return f"the checkpoint of step {steps[0]:,} is kept" if steps else "no checkpoint had been written yet"
+
     def finish_delivery(self) -> None:
         """Deliver everything that waits in the outbox; StorageAway if the storage does not take it in time."""
         self.outbox.finish(60 * self.config.execution.storage_patience_minutes)

@@ -39,6 +39,7 @@ from helpers.runs.provenance import device_name
 from helpers.runs.result_file import finished_result, put_result
 from helpers.storage import Storage, remove_leftovers
 from helpers.training.accelerator import make_accelerator, memory_bytes
+from helpers.training.divergence import diverged, judge_loss
 from helpers.training.held_run import held_run
 from helpers.training.launch import must_launch, train_in_processes
 from helpers.training.recipe import WINDOWS, Recipe
@@ -50,11 +51,8 @@ from helpers.training.together import join, num_processes, rank, require_togethe
 from helpers.training.trackers import Trackers
 
 _TRAIN, _END = "train", "end"  # what the first process tells the others
-JUDGE_EVERY_STEPS = 50
-"""How many steps a mean loss is of that is judged: whether a run diverges hangs on nothing that is not hashed."""
 _TELL_EVERY_S = 10.0
 """How often metrics.jsonl is published at least, where that is not Drive, which loses files that change often."""
-_LOSS_MEAN_DECAY = 0.9  # of the running mean of those
 
 
 @dataclass(kw_only=True)
@@ -188,7 +186,7 @@ def train(run: Run, recipe: Recipe = WINDOWS) -> int:
             )
             _train_steps(run, recipe, state, records, progress, stop)
     except KeyboardInterrupt:
-        run.outbox.report(f"stopped at step {state.step:,} of {run.num_steps:,}; {_kept(run)}. Run the same to go on")
+        run.outbox.report(f"stopped at step {state.step:,} of {run.num_steps:,}; {run.kept}. Run the same to go on")
         raise
     finally:
         records.trackers.end()  # and not the accelerator's end_training, which destroys the process group of others
@@ -211,7 +209,7 @@ def _train_steps(run: Run, recipe: Recipe, state: TrainState, records: Records, 
         state.step += 1 + stepped.skipped_steps
         state.is_ended = stepped.is_last
         records.measurements.rows += stepped.rows
-        _judge(run, state, stepped)
+        judge_loss(run, state, stepped, is_last=_is_over(run, state))
         progress.loss_sum += stepped.loss
         is_snapshot = state.step % execution.snapshot_every_steps == 0 or _is_over(run, state)
         if is_snapshot or state.step % execution.log_every_steps == 0:
@@ -232,7 +230,7 @@ def _train_steps(run: Run, recipe: Recipe, state: TrainState, records: Records, 
         if is_time_up and not _is_over(run, state):
             raise TimeIsUp(
                 f"{run.config.run_id} stopped at step {state.step:,} of {run.num_steps:,}, after execution.max_minutes "
-                f"= {execution.max_minutes:g}; {_kept(run)}. Run the same to go on"
+                f"= {execution.max_minutes:g}; {run.kept}. Run the same to go on"
             )
 
 
@@ -250,29 +248,6 @@ def _measure(run: Run, recipe: Recipe, state: TrainState, records: Records) -> N
     recipe.judge(run, state, measured)
 
 
-def _judge(run: Run, state: TrainState, stepped: Stepped) -> None:
-    """Whether the loss diverges: the mean of each JUDGE_EVERY_STEPS steps, and of the last ones, against its own
-    running mean."""
-    state.loss.add(stepped.loss)
-    if state.step % JUDGE_EVERY_STEPS and not _is_over(run, state):
-        return
-    loss = float(state.loss.total) / state.loss.num_steps
-    mean = loss if state.loss.mean is None else state.loss.mean
-    if not math.isfinite(loss) or loss > run.config.train.divergence_factor * mean:
-        raise _diverged(run, state, loss)
-    state.loss.mean = _LOSS_MEAN_DECAY * mean + (1 - _LOSS_MEAN_DECAY) * loss
-    state.loss.total, state.loss.num_steps = 0.0, 0
-
-
-def _diverged(run: Run, state: TrainState, loss: float) -> TrainingFailed:
-    mean = loss if state.loss.mean is None else state.loss.mean
-    limit = f"{run.config.train.divergence_factor} times its running mean of {mean:.4f}"
-    return TrainingFailed(
-        f"{run.config.run_id} diverged at step {state.step:,}: loss {loss:.4f} against {limit}; {_kept(run)}. "
-        "Try a lower train.peak_lr or a longer train.warmup_steps (each makes a run of its own)"
-    )
-
-
 def _log(run: Run, state: TrainState, records: Records, progress: Progress, stepped: Stepped) -> Progress:
     """Log the steps since the last log: beside the judgement, the only place where the loop waits for the GPU.
 
@@ -280,7 +255,7 @@ def _log(run: Run, state: TrainState, records: Records, progress: Progress, step
     """
     loss = float(progress.loss_sum) / (state.step - progress.step)
     if not math.isfinite(loss):
-        raise _diverged(run, state, loss)
+        raise diverged(run, state, loss)
     tokens = run.dataset.order.tokens_before(state.step)
     seconds = time.perf_counter() - progress.began
     logged = Logged(
@@ -316,7 +291,7 @@ def _save(run: Run, state: TrainState, records: Records, progress: Progress, is_
 
 
 def _resume(run: Run, state: TrainState, records: Records) -> Progress:
-    """Make `state` and `records` those of the newest checkpoint, if there is one: the first process chooses it. What
+    """Make `state` and `records` those of the newest checkpoint, if there is one, which the first process chooses; what
     the next log begins with."""
     checkpoint = load_newest_checkpoint(run.storage, run.config.run_id, run.outbox.report) if rank() == 0 else None
     step = tell(checkpoint and checkpoint.step)
@@ -331,12 +306,6 @@ def _resume(run: Run, state: TrainState, records: Records) -> Progress:
     elif metrics_path(run.storage, run.config.run_id).exists():
         run.outbox.report("the run was begun, but no checkpoint of it can be used: it begins anew")
     return _progress(run, state)
-
-
-def _kept(run: Run) -> str:
-    """What an end before the last step leaves, in words."""
-    steps = run.storage.checkpoint_steps(run.config.run_id)
-    return f"the checkpoint of step {steps[0]:,} is kept" if steps else "no checkpoint had been written yet"
 
 
 def _trained_step(run: Run) -> int | None:
