@@ -35,7 +35,7 @@ from tests.simulated_results import (
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "analysis.ipynb"
-NUM_TABLES = 11
+NUM_TABLES = 14
 
 
 @pytest.fixture

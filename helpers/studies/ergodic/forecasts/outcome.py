@@ -46,7 +46,7 @@ def hashes_of(results: Results, storage: Storage) -> dict[str, str | None]:
     found = {}
     for run_id in results.further["forecast"]["run_id"]:
         path = forecast_path(storage, run_id)
-        found[run_id] = file_sha256(path) if path.exists() else None
+        found[run_id] = file_sha256(path) if storage.has(path) else None
     return found
 
 

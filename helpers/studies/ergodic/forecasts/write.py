@@ -60,6 +60,7 @@ def forecast(run: Run) -> Row:
 def forecast_rows(run: Run, step: int) -> list[Row]:
     """The run's forecast as a row of its result, with the SHA-256 of its file; none where there is none."""
     path = forecast_path(run.storage, run.config.run_id)
+    run.storage.look(path)
     try:
         content = read_own(run.outbox, path)
     except FileNotFoundError:
@@ -73,4 +74,4 @@ def forecast_rows(run: Run, step: int) -> list[Row]:
 
 
 def _exists(run: Run, path: Path) -> bool:
-    return pending_or_delivered(run.storage, run.config.run_id, path).exists()
+    return run.storage.has(path) or pending_or_delivered(run.storage, run.config.run_id, path).exists()
