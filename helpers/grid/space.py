@@ -90,7 +90,12 @@ def require_space(needed: int, config: RunConfig, storage: Storage) -> None:
 
 def on_one_disk(storage: Storage) -> bool:
     """Whether scratch takes space from the same disk as the storage."""
-    return os.stat(storage.scratch).st_dev == os.stat(storage.root).st_dev
+    return _disk_of(storage.scratch) == _disk_of(storage.root)
+
+
+def _disk_of(folder: Path) -> int:
+    """Where a folder lies, or will: that of the nearest one that is there."""
+    return os.stat(next(place for place in (folder, *folder.absolute().parents) if place.exists())).st_dev
 
 
 def folder_bytes(folder: Path) -> int:
