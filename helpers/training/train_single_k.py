@@ -11,7 +11,7 @@ import contextlib
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -41,6 +41,7 @@ from helpers.storage import Storage, remove_leftovers
 from helpers.training.accelerator import make_accelerator, memory_bytes
 from helpers.training.held_run import held_run
 from helpers.training.launch import must_launch, train_in_processes
+from helpers.training.progress import Progress
 from helpers.training.recipe import WINDOWS, Recipe
 from helpers.training.records import begin_session, mend_records, run_result
 from helpers.training.run import Run, TimeIsUp, TrainingFailed, prepare_run
@@ -55,20 +56,6 @@ JUDGE_EVERY_STEPS = 50
 _TELL_EVERY_S = 10.0
 """How often metrics.jsonl is published at least, where that is not Drive, which loses files that change often."""
 _LOSS_MEAN_DECAY = 0.9  # of the running mean of those
-
-
-@dataclass(kw_only=True)
-class Progress:
-    """What is gathered between two logs."""
-
-    step: int
-    tokens: int
-    began: float = field(default_factory=time.perf_counter)
-    loss_sum: torch.Tensor | float = 0.0
-
-    def to_json(self) -> dict[str, float]:
-        """Without when it began: the time between two sessions is no part of a speed."""
-        return {"step": self.step, "tokens": self.tokens, "loss_sum": float(self.loss_sum)}
 
 
 @dataclass(kw_only=True)
