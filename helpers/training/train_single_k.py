@@ -11,7 +11,7 @@ import contextlib
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -42,6 +42,7 @@ from helpers.training.accelerator import make_accelerator, memory_bytes
 from helpers.training.divergence import diverged, judge_loss
 from helpers.training.held_run import held_run
 from helpers.training.launch import must_launch, train_in_processes
+from helpers.training.progress import Progress
 from helpers.training.recipe import WINDOWS, Recipe
 from helpers.training.records import begin_session, mend_records, run_result
 from helpers.training.run import Run, TimeIsUp, TrainingFailed, prepare_run
@@ -53,20 +54,6 @@ from helpers.training.trackers import Trackers
 _TRAIN, _END = "train", "end"  # what the first process tells the others
 _TELL_EVERY_S = 10.0
 """How often metrics.jsonl is published at least, where that is not Drive, which loses files that change often."""
-
-
-@dataclass(kw_only=True)
-class Progress:
-    """What is gathered between two logs."""
-
-    step: int
-    tokens: int
-    began: float = field(default_factory=time.perf_counter)
-    loss_sum: torch.Tensor | float = 0.0
-
-    def to_json(self) -> dict[str, float]:
-        """Without when it began: the time between two sessions is no part of a speed."""
-        return {"step": self.step, "tokens": self.tokens, "loss_sum": float(self.loss_sum)}
 
 
 @dataclass(kw_only=True)

@@ -170,7 +170,6 @@ def test_one_run_is_enough_for_a_report(storage, allocation):
     assert "there is no matched ΔXE" in text
     assert "These runs cannot tell what K costs" in text
     assert not {"matched.png", "dxe_vs_K.png"} & {path.name for path in (storage.root / "fig").iterdir()}
-    assert "none." not in text.lower().replace("no file was left out", "")
     assert "No slope: a slope needs 3 runs" in text
     assert "the spread over seeds is not measured" in text
     assert "4 runs on a single component, which matched differences need, are missing" in text
@@ -184,7 +183,7 @@ def test_one_seed_has_differences_and_no_evidence(storage):
     assert "(1 run, so there is no interval and no statement about evidence)" in text
     assert "One seed only at K = 1, 2" in text
     assert "the known answer cannot be checked" in text
-    assert "(1 run: no interval)" in text and "supported" not in text
+    assert "(1 run: no interval)" in text
 
 
 def test_baselines_alone_are_enough_for_a_report(storage):
@@ -343,7 +342,7 @@ def test_the_data_section_shows_the_analysis_of_the_data_set(storage):
     assert "Papers of one" in "".join(document.itertext())
     cells = [[cell.text for cell in row.iter("td")] for row in document.iter("tr")]
     assert ["NA", "12.0000"] in cells and ["<b>", "-"] in cells
-    assert document.find(".//img").get("alt") == "dataset lengths"
+    assert document.find(".//img").get("alt") == "dataset lengths The numbers are in fig/dataset_lengths.csv."
     headings = [[cell.text for cell in row.iter("th")] for row in document.iter("thead")]
     # Categories of the overlap are numbered: two that are called as a column of ours are none.
     assert headings == [["category", "train papers"], ["labels", "ln K (nats)"], ["number", "category", "1", "2"]]
