@@ -88,7 +88,7 @@ def test_behind_the_last_norm_the_residual_stream_is_the_hidden_state(storage) -
     assert stream_LBTD.shape == (2, 70, 12, 32)
 
     with torch.no_grad():
-        normed = model.model.base_model.final_layer_norm(torch.from_numpy(stream_LBTD[-1]).float())
+        normed = model.model.final_norm(torch.from_numpy(stream_LBTD[-1]).float())
         hidden = model.hidden(torch.from_numpy(tokens_BT))
     assert normed.numpy() == pytest.approx(hidden.numpy(), abs=1e-5)
     assert np.abs(stream_LBTD[0] - stream_LBTD[1]).max() > 1e-3

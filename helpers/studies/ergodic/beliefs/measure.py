@@ -66,8 +66,8 @@ def belief_rows(run: Run, weights: Tensors, step: int) -> list[Row]:
 @torch.no_grad()
 def residual_stream(model: WindowModel, tokens_BT: np.ndarray) -> np.ndarray:
     """The residual stream [L, B, T, D] after each layer, position t having read BOS and the tokens before t."""
-    layers, caught = model.model.base_model.layers, []
-    hooks = [layer.register_forward_hook(lambda _, __, output: caught.append(_tensor(output))) for layer in layers]
+    layers, caught = model.model.layers, []
+    hooks = [layer.register_forward_hook(lambda _, __, output: caught.append(output)) for layer in layers]
     device = next(model.parameters()).device
     try:
         for batch_BT in torch.from_numpy(tokens_BT).split(_BATCH_WINDOWS):
@@ -77,11 +77,6 @@ def residual_stream(model: WindowModel, tokens_BT: np.ndarray) -> np.ndarray:
             hook.remove()
     num_layers = len(layers)
     return np.stack([torch.cat(caught[first::num_layers]).cpu().double().numpy() for first in range(num_layers)])
-
-
-def _tensor(output: torch.Tensor | tuple) -> torch.Tensor:
-    """The hidden states that a layer gives, alone or before what else it gives."""
-    return output[0] if isinstance(output, tuple) else output
 
 
 def _windows(run: Run, split: str) -> Windows:

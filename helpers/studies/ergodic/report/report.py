@@ -131,10 +131,6 @@ def _results(storage: Storage, results: Results, conditions: list[Condition]) ->
             ),
             tables.report_table(own.areas.drop(columns="reason"), "Area under matched ΔXE (nats a window)"),
             Table(parts_table(own.decomposition), "Parts of matched ΔXE [95 % interval] (seeds)", _PART_HEADINGS),
-            *_reasons(own.decomposition),
-            *causes_blocks(own.causes, storage.figure(f"causes{suffix}.png")),
-            *beliefs_blocks(own.beliefs, storage.figure(f"beliefs{suffix}.png")),
-            *forecasts_blocks(own.forecasts, own.forecasts_by_k, storage.figure(f"forecasts{suffix}.png")),
             tables.report_table(
                 own.findings.contrasts, "ΔXE of each component at the largest K, p adjusted for their number"
             ),
@@ -144,6 +140,9 @@ def _results(storage: Storage, results: Results, conditions: list[Condition]) ->
             tables.report_table(own.sizes, "XE by model size and K"),
         )
         blocks += _reasons(own.decomposition)
+        blocks += causes_blocks(own.causes, storage.figure(f"causes{suffix}.png"))
+        blocks += beliefs_blocks(own.beliefs, storage.figure(f"beliefs{suffix}.png"))
+        blocks += forecasts_blocks(own.forecasts, own.forecasts_by_k, storage.figure(f"forecasts{suffix}.png"))
     return Section("Results", blocks)
 
 
