@@ -368,8 +368,8 @@ def test_analyse_writes_everything_of_every_condition(storage):
     simulate_baselines(storage)
     simulate_grid(storage, ks=(1, 2), seeds=(0,), allocation="constant_unique")
     paths = analyse(storage)
-    # Seven figures of the first condition, five of the second, which has no baselines and no parts.
-    assert len(paths) == len(set(paths)) == NUM_TABLES * 3 + (7 + 5) * 2 + 2
+    # Twelve figures with their numbers, both forms of the report, and the answer beside the tables.
+    assert len(paths) == len(set(paths)) == NUM_TABLES * 3 + 12 * 2 + 2 + 1
     assert all(path.stat().st_size > 0 for path in paths)
     assert storage.figure("xe_vs_K.png") in paths
     suffix = "-synthetic-tiny-constant_unique_allocation-uniform_sampling-3.2M_tokens"

@@ -27,7 +27,7 @@ def own(storage):
     simulate_grid(storage, ks=(1, 2), seeds=(0,))
     simulate_baselines(storage)
     results = load_results(storage)
-    return results, condition_of(results, results.conditions[0])
+    return results, condition_of(results, results.conditions[0], storage)
 
 
 def with_findings(own, **changes):
@@ -102,7 +102,7 @@ def test_three_seeds_say_what_the_frames_hold(storage):
     simulate_grid(storage, ks=(1, 2, 4), seeds=(0, 1, 2))
     simulate_baselines(storage, seeds=(0, 1, 2))
     results = load_results(storage)
-    condition = condition_of(results, results.conditions[0])
+    condition = condition_of(results, results.conditions[0], storage)
     text = answer_text(storage, results, [condition])
     row = condition.findings.by_k.iloc[-1]
     for number in (row["low"], row["high"], row["excess_low"]):

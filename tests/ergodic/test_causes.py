@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from helpers.studies.ergodic.causes.parts import CANNOT_TELL, CAUSES, CONTRADICTED, SUPPORTED, causes, verdict
-from helpers.studies.ergodic.results import Results, load_results
+from helpers.studies.ergodic.results import TOTAL_TOKENS, Results, load_results
 from tests.simulated_causes import Causes, simulate_causes
 from tests.simulated_results import flat_curves, run_config, write_run
 
@@ -90,6 +90,8 @@ def test_runs_on_one_component_count_in_every_allocation_that_shares_them() -> N
     assert lent[0] == lent[1] and len(lent[0]) == 3 * 6
     assert len(results.runs_of(exposed)) == 3 * (6 + 2) and results.runs["run_id"].is_unique
     assert "tokens a component" in exposed and "tokens a component" not in full
+    assert results.held_constant(full) == TOTAL_TOKENS
+    assert results.held_constant(exposed) == "training tokens of each component"
 
 
 def test_what_is_only_lent_is_no_condition_of_its_own(storage) -> None:

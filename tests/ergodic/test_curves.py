@@ -16,7 +16,7 @@ from helpers.studies.ergodic.results import load_results
 from tests.simulated_results import NUM_POSITIONS, flat_curves, run_config, simulate_baselines, simulate_grid, write_run
 
 # Student's t, 0.975 quantiles for 1 and 2 degrees of freedom, from a printed table.
-T_1, T_2 = 12.7062, 4.3027
+T_1, T_2 = 12.7062047362, 4.3026527297
 POSITION = np.arange(NUM_POSITIONS)
 
 

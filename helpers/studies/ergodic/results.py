@@ -29,6 +29,7 @@ XE_COLUMNS = (
     "bayes_xe", "bayes_known_xe", "xe_by_position", "bayes_xe_by_position", "bayes_known_xe_by_position",
     "paper_windows", "paper_xe", "paper_first_xe",
 )  # fmt: skip
+TOTAL_TOKENS = "training tokens"
 FURTHER = {
     "belief": ("layer", "r2", "r2_untrained", "r2_shuffled"),
     "forecast": ("xe", "dxe", "bound", "written", "forecast_sha256", "started"),
@@ -91,6 +92,11 @@ class Results:
         """The conditions that equal `condition` but for the allocation, itself among them, by their allocation."""
         alike = self.alike_but_for(condition, "data.allocation")
         return {self.settings[name]["data"]["allocation"]: name for name in alike}
+
+    def held_constant(self, condition: str) -> str:
+        """What of the training tokens is the same at every K."""
+        exposed = self.settings[condition]["data"]["allocation"] == "constant_exposure"
+        return "training tokens of each component" if exposed else TOTAL_TOKENS
 
     def alike_but_for(self, condition: str, setting: str) -> list[str]:
         """The conditions that equal `condition` but for one setting such as `model.size`; itself first."""

@@ -51,7 +51,7 @@ def sentences(results: Results, own: Condition) -> list[str]:
     row = largest_k(own)
     if row is None:
         return _unmatched_sentences(results, own)
-    return [_found(row), _beside_theory(row), _how_sure(results, own)]
+    return [_found(row, results.held_constant(own.name)), _beside_theory(row), _how_sure(results, own)]
 
 
 def _unmatched_sentences(results: Results, own: Condition) -> list[str]:
@@ -66,10 +66,10 @@ def _unmatched_sentences(results: Results, own: Condition) -> list[str]:
     return [first, plain, "That difference also holds how hard the components are, and is no statement about K."]
 
 
-def _found(row: dict[str, float]) -> str:
+def _found(row: dict[str, float], constant: str) -> str:
     low, high = row["low"], row["high"]
     count = words.runs(int(row["num_runs"]))
-    start = f"At equal training tokens, a model of {row['k']:.0f} components"
+    start = f"At equal {constant}, a model of {row['k']:.0f} components"
     if not np.isfinite(low):
         return f"{start} differs from models of each alone by {row['dxe']:+.4f} nats per token ({count}: no interval)."
     verb = "loses" if low > 0 else "gains" if high < 0 else "may lose or gain, for the estimate is"

@@ -14,7 +14,7 @@ from helpers.analysis.estimates import mean_over_runs
 from helpers.studies.ergodic.condition import Condition
 from helpers.studies.ergodic.contrasts import with_k1
 from helpers.studies.ergodic.matched import matched_by_run
-from helpers.studies.ergodic.results import Results
+from helpers.studies.ergodic.results import TOTAL_TOKENS, Results
 from helpers.studies.ergodic.roles import GRID
 
 SUPPORTED, CONTRADICTED, CANNOT_TELL = "supported", "contradicted", "cannot tell"
@@ -41,7 +41,11 @@ def verdicts(results: Results, own: Condition) -> list[Verdict]:
 
 
 def rise(results: Results, own: Condition) -> Verdict:
-    return _by_sign(own, "XE rises with K at constant training tokens", "000, section 0; 001, question 1", 1)
+    named = {"hypothesis": "XE rises with K at constant training tokens", "document": "000, section 0; 001, question 1"}
+    constant = results.held_constant(own.name)
+    if constant != TOTAL_TOKENS:
+        return Verdict(**named, verdict=CANNOT_TELL, because=f"these runs hold the {constant} constant, not their sum")
+    return _by_sign(own, **named, sign=1)
 
 
 def diversity(results: Results, own: Condition) -> Verdict:
