@@ -124,7 +124,7 @@ def test_unknown_option_is_wrong_usage(capsys):
 def test_plan_lists_the_runs_without_importing_torch(tmp_path):
     code = (
         "import sys; from helpers.__main__ import main; "
-        f"assert main(['plan', '--preset', 'paper', '--storage', {str(tmp_path)!r}]) == 0; "
+        f"assert main(['plan', '--preset', 'paper', '--no-measure', '--storage', {str(tmp_path)!r}]) == 0; "
         "assert not {'torch', 'transformers', 'papermill'} & sys.modules.keys()"
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -134,12 +134,12 @@ def test_plan_lists_the_runs_without_importing_torch(tmp_path):
 
 
 def test_plan_of_a_shard_lists_its_runs(tmp_path, capsys):
-    arguments = ["plan", "--preset", "demo", "--storage", str(tmp_path), "--shard"]
+    arguments = ["plan", "--preset", "demo", "--no-measure", "--storage", str(tmp_path), "--shard"]
     listed = []
     for shard in ("1/2", "2/2"):
         assert main([*arguments, shard]) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert "5 runs: 0 done, 5 to do" in lines
+        assert "15 runs: 0 done, 15 to do" in lines
         listed += [tuple(line.split()[1:3]) for line in lines if line.startswith("grid ")]
     assert sorted(listed) == sorted((str(k), str(seed)) for k in (1, 2, 4, 8, 11) for seed in (0, 1))
 

@@ -34,7 +34,7 @@ def test_overrides_of_every_kind() -> None:
         ("train=5", "'train' names a group of fields"),
         ("train.steps", "has no '='"),
         ("train.steps=many", "train.steps = 'many': expected a whole number or none"),
-        ("model.size=1b", "expected one of tiny, 14m"),
+        ("model.size=1b", "expected one of tiny, small, 14m"),
         ("data.shuffle_labels=yes", "expected true or false"),
         ("k=0", "k = 0 is not possible; use a number of components from 1 up"),
         ("train.tokens=100", "exactly one above 0"),

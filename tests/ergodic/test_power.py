@@ -83,5 +83,5 @@ def test_every_size_has_its_own_line_and_a_single_k_has_none(storage) -> None:
 def test_the_plan_of_the_command_line_says_it(storage, capsys) -> None:
     arguments = ["plan", "--preset", "demo", "--no-measure", "--storage", str(storage.root)]
     assert main([*arguments, "--seed-deviation", "0.002"]) == 0
-    assert "0.0016 (10 runs; standard deviation of XE between seeds 0.0020, as given)" in capsys.readouterr().out
+    assert "0.0009 (30 runs; standard deviation of XE between seeds 0.0020, as given)" in capsys.readouterr().out
     assert main([*arguments, "--seed-deviation", "0"]) == 2
