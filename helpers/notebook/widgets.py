@@ -16,10 +16,13 @@ def show_widget(widget: "ipywidgets.Widget", otherwise: str) -> None:
     """Display a widget; a page without ipywidgets' extension shows `otherwise`, and how to install it.
 
     JupyterLab takes the arrow keys for itself wherever the focus is in no text, so that they left a list as it was and
-    moved the active cell: a box of this class keeps its keys.
+    moved the active cell: lists are told to keep theirs.
     """
     from IPython.display import Javascript, display
 
+    if not hasattr(widget, "_repr_mimebundle_"):  # ipywidgets 7: Colab and the classic notebook, which bring their own
+        display(widget)
+        return
     words = f"<p>{WITHOUT} <code>{INSTALL}</code></p><pre>{html.escape(otherwise)}</pre>"
     bundle, metadata = widget._repr_mimebundle_(include=None, exclude=None), {}
     if isinstance(bundle, tuple):
