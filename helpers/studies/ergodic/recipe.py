@@ -9,11 +9,13 @@ from helpers.studies.ergodic.forecasts.write import forecast_rows, write_forecas
 from helpers.training.recipe import Recipe, evaluate_xe
 from helpers.training.run import Run
 from helpers.training.state import TrainState, window_state
+from helpers.training.together import rank
 
 
 def start(run: Run, accelerator: Accelerator) -> TrainState:
     """The state at step 0, once it is written what theory says of the run."""
-    write_forecast(run)
+    if rank() == 0:
+        write_forecast(run)
     return window_state(run, accelerator)
 
 
@@ -24,4 +26,4 @@ def evaluate(run: Run, weights: Tensors, step: int) -> Measured:
     return Measured(rows=[*measured.rows, *further], summary=measured.summary)
 
 
-RECIPE = Recipe(start=start, evaluate=evaluate)
+RECIPE = Recipe(start=start, evaluate=evaluate, splits=True)
