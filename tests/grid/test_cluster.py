@@ -23,7 +23,8 @@ def test_makespan_and_hours_by_hand(tiny_config, storage):
 
 def test_what_is_not_known_is_said(tiny_config, storage):
     plan = plan_grid([tiny_config], storage, axes=("seed",))
-    assert on_cluster(plan, "8xA100") == "on 8xA100: time after fetch, storage after fetch"
+    assert on_cluster(plan, "8xthis") == "on 8xthis: time after fetch, storage after fetch"
+    assert "GPU-hours, storage after fetch" in on_cluster(plan, "8xA100")  # a model's size is told by its settings
     ensure_cache(tiny_config.data, storage)
     plan = plan_grid([tiny_config], storage, axes=("seed",))
     assert on_cluster(plan, "8xthis").startswith("on 8xthis: time run plan without --no-measure, storage ")

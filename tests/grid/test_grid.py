@@ -147,8 +147,8 @@ def test_local_files_need_the_cache_for_baselines_only(tmp_path):
     paper = find_preset("ergodic", "paper", source=str(tmp_path))
     with pytest.raises(ComponentsUnknown, match="fetch"):
         list(paper.runs(known_components(paper.config.data)))
-    demo = find_preset("ergodic", "demo", source=str(tmp_path))
-    assert len(list(demo.runs(known_components(demo.config.data)))) == 10
+    smoke = find_preset("ergodic", "smoke", source=str(tmp_path))
+    assert len(list(smoke.runs(known_components(smoke.config.data)))) == 5
 
 
 def test_paper_note_states_the_arithmetic_of_its_config():
@@ -165,7 +165,7 @@ def test_paper_note_states_the_arithmetic_of_its_config():
     "arguments, message",
     [
         (("nothing", "demo"), "study = 'nothing' is unknown; the studies are ergodic"),
-        (("ergodic", "nothing"), "the presets of ergodic are smoke, demo, known, quick, paper"),
+        (("ergodic", "nothing"), "the presets of ergodic are smoke, demo, known, arms, quick, paper"),
         (("ergodic", "demo", "", "", ["train.stepz=5"]), "unknown field 'stepz'"),
         (("ergodic", "demo", "", "", ["study=activation"]), "the study has its own option"),
         (("ergodic", "demo", "", "", [], ["k=5"]), "k is one of 1, 2, 4, 8, 11 in this preset; --set k=5 makes a grid"),
@@ -276,7 +276,7 @@ def test_epochs_over_a_train_set_that_grows_with_k_are_refused(storage):
     with pytest.raises(ValueError, match=r"train\.epochs = 20 counts passes .* data\.allocation=full"):
         plan_preset(find_preset("ergodic", "demo", overrides=epochs), storage)
     equal = find_preset("ergodic", "demo", overrides=[*epochs, "data.allocation=constant_unique"])
-    assert len(plan_preset(equal, storage).runs) == 10
+    assert len(plan_preset(equal, storage).runs) == 30
 
 
 def test_runs_of_unequal_tokens_can_be_planned_in_one_grid(tiny_config, storage):
@@ -425,7 +425,7 @@ def test_more_shards_than_runs_are_refused():
 
 def test_two_tabs_share_a_grid_whatever_is_done(storage, monkeypatch):
     preset = find_preset("ergodic", "demo")
-    runs = [preset.at(k=k, seed=seed) for k in preset.axes["k"] for seed in preset.axes["seed"]]
+    runs = list(preset.runs(known_components(preset.config.data)))
     ensure_cache(preset.config.data, storage)
     mark_done(storage, runs[3])
     monkeypatch.setattr("helpers.studies.run_preset.measured_speed", lambda config, vocab_size: 1000.0)
@@ -439,8 +439,8 @@ def test_two_tabs_share_a_grid_whatever_is_done(storage, monkeypatch):
 
         use_fake(monkeypatch, execute)
         report = run_preset(preset, storage, shard=shard, report=lambda line: None)
-        assert report.complete and len(report.outcomes) == 5
-        assert f"shard {shard}: 5 done, 0 failed, 0 left" in str(report)
+        assert report.complete and len(report.outcomes) == 15
+        assert f"shard {shard}: 15 done, 0 failed, 0 left" in str(report)
     assert sorted(jobs["1/2"] + jobs["2/2"]) == sorted(run.run_id for run in runs if run != runs[3])
 
 
