@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 pytest.importorskip("s3fs", reason="the S3 server of these tests needs `make .venv/.store`")
 pytest.importorskip("moto", reason="the S3 server of these tests needs `make .venv/.store`")
 
-COMMAND = [sys.executable, "-m", "helpers", "train", "--preset", "demo", "--only", "k=2", "--only", "seed=1"]
+COMMAND = [sys.executable, "-m", "helpers", "train", "--preset", "smoke", "--only", "k=2", "--set", "seed=1"]
 SETTINGS = [word for setting in (*OVERRIDES, f"model.dropout={CONFIG.model.dropout}") for word in ("--set", setting)]
 
 

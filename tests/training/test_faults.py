@@ -345,7 +345,7 @@ def both(*commands: list[str]) -> list[tuple[int, str]]:
     return [(process.returncode, error) for process, (_, error) in zip(processes, ends, strict=True)]
 
 
-RUN = ("train", "--preset", "demo", "--only", "k=2", "--only", "seed=1", "--set", "model.dropout=0.1")
+RUN = ("train", "--preset", "smoke", "--only", "k=2", "--set", "seed=1", "--set", "model.dropout=0.1")
 
 
 @contextmanager
@@ -403,7 +403,7 @@ def test_two_machines_with_one_run_at_once(storage: Storage, undisturbed: dict, 
 @pytest.mark.parametrize("is_one_machine", [True, False])
 def test_two_processes_that_build_one_cache(storage: Storage, tmp_path: Path, is_one_machine: bool) -> None:
     other = storage if is_one_machine else Storage.at(storage.root, tmp_path / "other scratch")
-    fetch = ("fetch", "--preset", "demo")
+    fetch = ("fetch", "--preset", "smoke")
     larger = ["--set", "data.synthetic.papers_per_component=400"]
     ends = both(command(storage, *fetch) + larger, command(other, *fetch) + larger)
     assert [code for code, _ in ends] == [0, 0], ends

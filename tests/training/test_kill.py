@@ -46,7 +46,7 @@ def test_the_command_line_killed_twice_ends_with_the_same_bits(tmp_path: Path) -
     """Each life a new interpreter with its own hash seed: no order of a set or dict decides anything."""
     killed, undisturbed = Storage.at(tmp_path / "killed"), Storage.at(tmp_path / "undisturbed")
     training.train_single_k(CONFIG, undisturbed, ())
-    command = [sys.executable, "-m", "helpers", "train", "--preset", "demo", "--only", "k=2", "--only", "seed=1"]
+    command = [sys.executable, "-m", "helpers", "train", "--preset", "smoke", "--only", "k=2", "--set", "seed=1"]
     settings = (*OVERRIDES, f"model.dropout={CONFIG.model.dropout}")  # the preset has its own
     command += [word for setting in settings for word in ("--set", setting)] + ["--storage", str(killed.root)]
     for life, delay_s in enumerate((0.2, 0.4, None)):

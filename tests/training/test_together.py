@@ -108,7 +108,7 @@ def test_a_process_that_is_one_starts_the_others_and_tells_what_they_do(tmp_path
     assert not (storage.root / "scratch").exists()
 
 
-ARGUMENTS = ["train", "--preset", "demo", "--only", "k=2", "--only", "seed=1"]
+ARGUMENTS = ["train", "--preset", "smoke", "--only", "k=2", "--set", "seed=1"]
 ARGUMENTS += [word for setting in (*OVERRIDES, "train.steps=100_000") for word in ("--set", setting)]
 
 
