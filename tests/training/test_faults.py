@@ -332,7 +332,7 @@ def test_a_local_disk_that_is_full_keeps_the_checkpoint_that_waits_there(storage
 def command(storage: Storage, *words: str) -> list[str]:
     """A process with its own scratch."""
     code = "import sys; from helpers import storage as s; at = s.Storage.at; scratch = sys.argv.pop(1); "
-    code += "s.Storage.at = lambda root: at(root, scratch); from helpers.__main__ import main; sys.exit(main())"
+    code += "s.Storage.at = lambda root, *_: at(root, scratch); from helpers.__main__ import main; sys.exit(main())"
     overrides = [word for override in (*OVERRIDES, *SHORTER) for word in ("--set", override)]
     return [sys.executable, "-c", code, str(storage.scratch), *words, *overrides, "--storage", str(storage.root)]
 
