@@ -18,6 +18,11 @@ _PEAKS = (
     ("H200", 989, 67),
 )
 
+CARDS = {
+    "T4": "T4", "V100": "V100 SXM2", "L4": "L4", "A100": "A100", "H100": "H100 80GB HBM3", "H200": "H200",
+}  # fmt: skip
+"""What people call a card, and the form of it that is meant, as torch calls it."""
+
 
 def peak_flops(device: str, precision: str) -> float | None:
     """Floating-point operations a second of the GPU that torch calls `device`; None if it is not listed, or a part of

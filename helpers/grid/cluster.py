@@ -2,16 +2,17 @@
 
 import re
 
+from helpers.grid import costs
 from helpers.grid.makespan import makespan_s
 from helpers.grid.plan import Plan, PlannedRun
 from helpers.grid.text import duration, size
+from helpers.peak import CARDS, peak_flops
 
-PEAK_FLOPS = {
-    "T4": 65e12, "V100": 125e12, "L4": 121e12, "A10": 125e12, "A100": 312e12, "L40S": 362e12, "H100": 989e12,
-    "H200": 989e12, "B200": 2250e12,
+PEAK_FLOPS = {name: peak_flops(device, "bf16") for name, device in CARDS.items()} | {
+    "A10": 125e12, "L40S": 362e12, "B200": 2250e12,
 }  # fmt: skip
 """Dense multiply-adds in 16 bits on tensor cores, FLOP/s, from NVIDIA's data sheets."""
-UTILISATION = (0.4, 0.6)
+UTILISATION = (costs.UTILISATION, 0.6)
 """Of that peak, what well-kept training code reaches from some 50M parameters on; smaller models reach less."""
 HERE = "this"
 

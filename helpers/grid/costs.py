@@ -1,9 +1,9 @@
 """What a grid costs on the GPUs that are lent, by arithmetic: FLOPs over a share of the data sheet's peak."""
 
 from helpers.grid.text import duration, size
-from helpers.peak import peak_flops
+from helpers.peak import CARDS, peak_flops
 
-GPUS = ("T4", "L4", "A100", "H100 80GB HBM3")
+GPUS = ("T4", "L4", "A100", "H100")
 UTILISATION = 0.4
 """Of the peak in half precision: what others state for models of 50M to 160M parameters (39.8 % on an H100, karpathy's
 autoresearch, 2026). A tiny model reaches far less: its kernels are too small. Not measured here."""
@@ -13,7 +13,7 @@ BYTES_PER_PARAMETER = 16
 
 def expected_seconds(flops: float) -> dict[str, float]:
     """Of each GPU, by its name."""
-    return {name.split()[0]: flops / (UTILISATION * peak_flops(name, "bf16")) for name in GPUS}
+    return {name: flops / (UTILISATION * peak_flops(CARDS[name], "bf16")) for name in GPUS}
 
 
 def cost_lines(flops: float, parameters: int) -> list[str]:
