@@ -13,7 +13,7 @@ import pandas as pd
 import tyro
 from matplotlib.figure import Figure
 
-from benchmarks.fit_examples import example, points_of
+from benchmarks.fit_examples import example, points_of, save_figures
 from helpers.analysis.figures import MUTED, STYLE, titled_figure
 from helpers.analysis.fits.allocation import allocate, compute_exponent
 from helpers.analysis.fits.intervals import Draws, infer
@@ -112,9 +112,7 @@ def main(storage: Path) -> None:
     table.to_csv(storage / "fit_repeated.csv", index=False)
     draws = infer(points_of(example()), CHINCHILLA)
     figures = {"fit_isoflop": curves(draws), "fit_forms": forms(table), "fit_next_run": next_runs(draws, 1e21)}
-    for name, figure in figures.items():
-        figure.savefig(storage / "fig" / f"{name}.png")
-        print(storage / "fig" / f"{name}.png")
+    save_figures(storage, figures)
 
 
 if __name__ == "__main__":

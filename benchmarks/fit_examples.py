@@ -127,6 +127,11 @@ def main(storage: Path) -> None:
     table.to_csv(storage / "fit_example.csv", index=False)
     draws = infer(points_of(table), CHINCHILLA)
     figures = {"fit_bad_run": one_bad_run(table), "fit_split": best_split(draws), "fit_held_out": held_out(table)}
+    save_figures(storage, figures)
+
+
+def save_figures(storage: Path, figures: dict[str, Figure]) -> None:
+    """Each as fig/<name>.png."""
     for name, figure in figures.items():
         figure.savefig(storage / "fig" / f"{name}.png")
         print(storage / "fig" / f"{name}.png")
