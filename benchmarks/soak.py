@@ -12,6 +12,7 @@ nobody disturbed. `--storage` is a folder or an address below which each round h
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import random
@@ -33,7 +34,7 @@ from helpers.runs.metrics import metrics_path, read_metrics
 from helpers.runs.result_file import read_result
 from helpers.storage import Storage
 from helpers.studies import find_preset
-from helpers.studies.preset import Preset
+from helpers.studies.preset import Preset, no_companions
 from helpers.studies.run_preset import known_runs, run_preset
 
 ENGINES = {
@@ -68,7 +69,7 @@ class Fault(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """The runs of a round: `runs` of the demo's, made small."""
+    """The runs of a round: `runs` of the demo's, made small, without their baselines."""
 
     runs: int
 
@@ -76,7 +77,8 @@ class Grid:
     def preset(self) -> Preset:
         ks = find_preset("ergodic", "demo").axes["k"]
         only = ["k=" + ",".join(map(str, ks[: (self.runs + 1) // 2])), "seed=" + ("0" if self.runs == 1 else "0,1")]
-        return find_preset("ergodic", "demo", overrides=_OVERRIDES, only=only)
+        preset = find_preset("ergodic", "demo", overrides=_OVERRIDES, only=only)
+        return dataclasses.replace(preset, companions=no_companions)
 
     def ending(self, storage: Storage) -> str:
         """What a kill must not change, as text in which no bit is lost. OSError if a run has no result."""

@@ -9,10 +9,10 @@ import pytest
 from helpers.runs.result_file import read_result
 from helpers.runs.verify import verify_storage
 from helpers.seals import publish_sealed, read_sealed
-from helpers.storage import Storage, file_sha256
+from helpers.storage import Storage
 from helpers.studies import find_study
 from helpers.studies.ergodic.forecasts.figure import forecasts_figure
-from helpers.studies.ergodic.forecasts.outcome import below, forecast_by_k, forecast_by_run, hashes_of
+from helpers.studies.ergodic.forecasts.outcome import below, forecast_by_k, forecast_by_run, forecast_files
 from helpers.studies.ergodic.forecasts.place import forecast_path
 from helpers.studies.ergodic.forecasts.report import forecasts_blocks
 from helpers.studies.ergodic.results import load_results
@@ -29,7 +29,7 @@ def train(storage: Storage, **changes: object):
 
 def by_run_of(storage: Storage):
     results = load_results(storage)
-    return forecast_by_run(results, results.conditions[0], hashes_of(results, storage))
+    return forecast_by_run(results, results.conditions[0], forecast_files(results, storage))
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +40,22 @@ def trained(tmp_path_factory) -> Storage:
     return storage
 
 
-def test_the_forecast_is_the_exact_value_and_the_result_carries_its_hash(trained) -> None:
+def test_the_forecast_is_the_exact_value_and_the_result_carries_the_same_numbers(trained) -> None:
     result = read_result(trained.result(RUN.run_id))
     (row,) = result.rows_of("forecast")
     path = forecast_path(trained, RUN.run_id)
     assert row["xe"] == result.summaries[-1]["bayes_xe"]
     assert row["dxe"] == pytest.approx(row["xe"] - result.summaries[-1]["bayes_known_xe"], abs=1e-12)
     assert 0 < row["dxe"] < row["bound"] == math.log(2) / 99
-    assert row["forecast_sha256"] == file_sha256(path)
-    assert row["written"] < result.run["provenance"]["started"]
-    assert read_sealed(path)["run_id"] == RUN.run_id
+    file = read_sealed(path)
+    assert file["run_id"] == RUN.run_id and file["written"] < result.run["provenance"]["started"]
+    assert {name: file[name] for name in ("xe", "dxe", "bound")} == {name: row[name] for name in ("xe", "dxe", "bound")}
+
+
+def test_the_rows_of_a_result_are_the_same_whenever_the_run_is_trained(trained, storage) -> None:
+    first, again = read_result(trained.result(RUN.run_id)), train(storage)
+    assert again.run["provenance"]["started"] != first.run["provenance"]["started"]
+    assert (again.rows, again.summaries) == (first.rows, first.summaries)
 
 
 def test_forecasts_stand_beside_outcomes_with_an_interval_over_runs(trained) -> None:
@@ -71,15 +77,13 @@ def test_a_forecast_is_written_once(storage) -> None:
     storage.result(RUN.run_id).unlink()
     train(storage)
     assert path.read_bytes() == before
-    (row,) = read_result(storage.result(RUN.run_id)).rows_of("forecast")
-    assert row["forecast_sha256"] == file_sha256(path)
 
 
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
-        (lambda path: path.unlink(), "its file is gone"),
-        (lambda path: publish_sealed(path, read_sealed(path) | {"xe": 1.0}), "is not the one whose hash"),
+        (lambda path: path.unlink(), "its file is gone or damaged"),
+        (lambda path: publish_sealed(path, read_sealed(path) | {"xe": 1.0}), "says other numbers than the result"),
     ],
 )
 def test_a_forecast_that_was_touched_does_not_count(trained, tmp_path, harm, reason) -> None:
@@ -96,9 +100,9 @@ def test_a_forecast_that_was_touched_does_not_count(trained, tmp_path, harm, rea
 
 def test_a_forecast_that_came_after_the_start_does_not_count(trained) -> None:
     results = load_results(trained)
-    late = results.further["forecast"].assign(written="2100-01-01T00:00:00.000+00:00")
-    results = dataclasses.replace(results, further=results.further | {"forecast": late})
-    table = forecast_by_run(results, results.conditions[0], hashes_of(results, trained))
+    late = {"written": "2100-01-01T00:00:00.000+00:00"}
+    files = {run_id: file | late for run_id, file in forecast_files(results, trained).items()}
+    table = forecast_by_run(results, results.conditions[0], files)
     assert set(table["refused"]) == {"it was not written before the training started"}
     assert forecast_by_k(table).empty
 

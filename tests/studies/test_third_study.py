@@ -185,7 +185,7 @@ def test_the_grid_runs_it_through_its_notebook(preset, storage):
     report = run_preset(preset, storage, engine=EngineOptions(workers=2), report=lines.append)
     assert report.complete, f"{report}"
     plan = lines[0].splitlines()
-    assert plan[0].split()[:4] == ["role", "window_tokens", "seed", "size"]
+    assert plan[0].split()[:4] == ["role", "window_tokens", "seed", "tokens"]
     assert [row.split()[1:3] for row in plan[1:5]] == [["20", "0"], ["20", "1"], ["50", "0"], ["50", "1"]]
     assert "equal tokens" not in lines[0]
     status = status_of(preset, storage)

@@ -19,7 +19,7 @@ from helpers.studies.ergodic.causes.parts import causes, tells_causes
 from helpers.studies.ergodic.decomposition import decompose
 from helpers.studies.ergodic.findings import CONDITION_LIMIT, Findings, find
 from helpers.studies.ergodic.forecasts.figure import forecasts_figure
-from helpers.studies.ergodic.forecasts.outcome import forecast_by_k, forecast_by_run, hashes_of
+from helpers.studies.ergodic.forecasts.outcome import forecast_by_k, forecast_by_run, forecast_files
 from helpers.studies.ergodic.results import Results
 from helpers.studies.ergodic.roles import GRID
 from helpers.studies.ergodic.tables import HEADINGS
@@ -68,7 +68,7 @@ class Condition:
 def condition_of(results: Results, condition: str, storage: Storage) -> Condition:
     """What all usable runs of one condition say; the files of their forecasts lie in `storage`."""
     by_run = curves.curves_by_run(results, condition)
-    forecasts = forecast_by_run(results, condition, hashes_of(results, storage))
+    forecasts = forecast_by_run(results, condition, forecast_files(results, storage))
     return Condition(
         name=condition,
         findings=find(results, condition),

@@ -15,6 +15,7 @@ from helpers.config import ALIKE_AT_ONE, RunConfig, portable_name
 from helpers.runs.result_file import Result
 from helpers.runs.sessions import changes, sessions
 from helpers.storage import Storage
+from helpers.studies.ergodic.forecasts.place import NUMBERS
 from helpers.studies.ergodic.presets import NAME
 from helpers.studies.ergodic.roles import BASELINE, VARIED, role_of
 
@@ -32,7 +33,7 @@ XE_COLUMNS = (
 TOTAL_TOKENS = "training tokens"
 FURTHER = {
     "belief": ("layer", "r2", "r2_untrained", "r2_shuffled"),
-    "forecast": ("xe", "dxe", "bound", "written", "forecast_sha256", "started"),
+    "forecast": (*NUMBERS, "started"),
 }
 """The kinds of rows that a result may hold beside XE, and their columns."""
 

@@ -1,14 +1,17 @@
 """What theory said of the runs beside what came: for each run, and for each K with the interval over runs."""
 
+import contextlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from helpers.analysis.estimates import mean_over_runs
-from helpers.storage import Storage, file_sha256
+from helpers.seals import read_sealed
+from helpers.storage import Storage
 from helpers.studies.ergodic.contrasts import with_k1
-from helpers.studies.ergodic.forecasts.place import forecast_path
+from helpers.studies.ergodic.forecasts.place import NUMBERS, forecast_path
 from helpers.studies.ergodic.matched import matched_by_run
 from helpers.studies.ergodic.results import Results
 from helpers.studies.ergodic.roles import GRID
@@ -19,11 +22,11 @@ RUN_COLUMNS = [
 K_COLUMNS = ["k", "num_runs", "forecast", "xe", "excess", "low", "high", "num_matched", "forecast_dxe", "dxe", "bound"]
 
 
-def forecast_by_run(results: Results, condition: str, hashes: Mapping[str, str | None]) -> pd.DataFrame:
+def forecast_by_run(results: Results, condition: str, files: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
     """One row a run that has a forecast: `forecast` XE (NaN where theory says nothing of it), `xe`, `excess` of the one
     over the other, the same for matched dXE, and why a forecast is `refused`; empty where it counts.
 
-    `hashes` has the SHA-256 of each run's forecast file as it lies now, None where there is none.
+    `files` holds what each run's forecast file says now, and nothing for one that is gone or damaged.
     """
     runs = results.runs_of(condition).set_index("run_id")
     said = results.further["forecast"].set_index("run_id")
@@ -35,18 +38,20 @@ def forecast_by_run(results: Results, condition: str, hashes: Mapping[str, str |
             "role": said["role"], "k": said["k"], "seed": said["seed"], "forecast": said["xe"].astype(float),
             "xe": outcome, "excess": outcome - said["xe"].astype(float), "forecast_dxe": said["dxe"].astype(float),
             "dxe": matched.reindex(said.index), "bound": said["bound"].astype(float),
-            "refused": [_refused(row, hashes.get(run_id)) for run_id, row in said.iterrows()],
+            "refused": [_refused(row, files.get(run_id)) for run_id, row in said.iterrows()],
         }
     )  # fmt: skip
     return table.rename_axis("run_id").reset_index()[RUN_COLUMNS]
 
 
-def hashes_of(results: Results, storage: Storage) -> dict[str, str | None]:
-    """The SHA-256 of the forecast file of each run that has a forecast in its result."""
+def forecast_files(results: Results, storage: Storage) -> dict[str, dict[str, Any]]:
+    """What the forecast file says of each run that has a forecast in its result, if it is there and whole."""
     found = {}
     for run_id in results.further["forecast"]["run_id"]:
         path = forecast_path(storage, run_id)
-        found[run_id] = file_sha256(path) if storage.has(path) else None
+        storage.look(path)
+        with contextlib.suppress(OSError, ValueError):
+            found[run_id] = read_sealed(path)
     return found
 
 
@@ -73,10 +78,12 @@ def below(by_k: pd.DataFrame) -> list[int]:
     return [int(k) for k in by_k.loc[np.isfinite(by_k["high"]) & (by_k["high"] < 0), "k"]]
 
 
-def _refused(row: pd.Series, sha256: str | None) -> str:
+def _refused(row: pd.Series, file: dict[str, Any] | None) -> str:
     """Why a forecast does not count, or nothing."""
-    if not row["started"] or row["started"] <= row["written"]:
+    if file is None:
+        return "its file is gone or damaged"
+    if not row["started"] or row["started"] <= file["written"]:
         return "it was not written before the training started"
-    if sha256 is None:
-        return "its file is gone"
-    return "" if sha256 == row["forecast_sha256"] else "its file is not the one whose hash the result carries"
+    carried = {name: None if pd.isna(row[name]) else row[name] for name in NUMBERS}
+    is_same = carried == {name: file[name] for name in NUMBERS}
+    return "" if is_same else "its file says other numbers than the result"

@@ -41,7 +41,7 @@ def _lead(by_run: pd.DataFrame) -> str:
     counting = (by_run["refused"] == "").sum()
     return (
         f"{counting} of {len(by_run)} forecasts count: each is the exact XE of an ideal learner on the run's "
-        "evaluation windows, written and hashed before the first step; the result carries the hash."
+        "evaluation windows, written before the first step; the result carries the same number."
     )
 
 

@@ -1,10 +1,11 @@
-"""What theory says of a run, written and hashed before its first step; the result carries the hash.
+"""What theory says of a run, written before its first step; the result carries the same numbers.
 
 Where the source's law is known, the forecast is the exact value: XE of an ideal learner of the run's mixture, on the
 very windows of its evaluation, and its matched dXE. Elsewhere theory bounds matched dXE alone, between 0 and ln K / T.
 A model that loses less than the exact value has seen what it should not have; what it loses more, it has not learned.
 
-The forecast lies in `runs/<run_id>/forecast.json`. It counts where it was written before the training started.
+The forecast lies in `runs/<run_id>/forecast.json`. It counts where it was written before the training started. The
+file alone says when: a result's rows are the same, bit for bit, whenever the run was trained.
 """
 
 import datetime
@@ -21,8 +22,7 @@ from helpers.evaluation.windows import evaluation_windows
 from helpers.outbox import pending_or_delivered
 from helpers.runs.config_file import put_sealed, read_own
 from helpers.runs.result_file import Row
-from helpers.storage import file_sha256
-from helpers.studies.ergodic.forecasts.place import forecast_path
+from helpers.studies.ergodic.forecasts.place import NUMBERS, forecast_path
 from helpers.training.run import Run
 
 KIND = "forecast"
@@ -58,7 +58,7 @@ def forecast(run: Run) -> Row:
 
 
 def forecast_rows(run: Run, step: int) -> list[Row]:
-    """The run's forecast as a row of its result, with the SHA-256 of its file; none where there is none."""
+    """The run's forecast as a row of its result; none where there is none."""
     path = forecast_path(run.storage, run.config.run_id)
     run.storage.look(path)
     try:
@@ -68,9 +68,7 @@ def forecast_rows(run: Run, step: int) -> list[Row]:
     except ValueError as error:
         run.outbox.report(f"the forecast does not count: {error}")
         return []
-    del content["run_id"]
-    sha256 = file_sha256(pending_or_delivered(run.storage, run.config.run_id, path))
-    return [{"kind": KIND, "step": step, **content, "forecast_sha256": sha256}]
+    return [{"kind": KIND, "step": step} | {name: content[name] for name in NUMBERS}]
 
 
 def _exists(run: Run, path: Path) -> bool:
