@@ -123,7 +123,7 @@ def kill_at(patch: pytest.MonkeyPatch, method: str, number: int) -> None:
     ("_remove", 1),
     pytest.param("_put_file", 25, marks=pytest.mark.slow),
     pytest.param("_put_index", 15, marks=pytest.mark.slow),
-    pytest.param("_remove", 7, marks=pytest.mark.slow),
+    pytest.param("_remove", 6, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_a_machine_lost_in_the_middle_of_a_publication_leaves_a_run_that_another_ends(
     machine, undisturbed, monkeypatch, method: str, number: int

@@ -427,7 +427,7 @@ def test_the_notebook_runs_from_top_to_bottom(storage, tmp_path):
     executed = nbformat.read(tmp_path / "out.ipynb", as_version=4)
     outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
     shown = [kind for output in outputs for kind in output.get("data", {}) if kind != "text/plain"]
-    assert (shown.count("image/png"), shown.count("text/markdown")) == (3, 10)
+    assert (shown.count("image/png"), shown.count("text/markdown")) == (4, 11)
     answer = executed.cells[[cell.id for cell in executed.cells].index("analyse-code")].outputs
     said = " ".join(output.get("data", {}).get("text/markdown", "") for output in answer)
     assert "These runs cannot tell what K costs" in said and "python -m helpers" in said
