@@ -9,12 +9,14 @@ import dataclasses
 
 import pytest
 
+from helpers.analysis.figures import STYLE
 from helpers.config import RunConfig, SyntheticConfig
 from helpers.environment import quiet_libraries
 from helpers.storage import Storage
 from helpers.studies import find_preset
 
 quiet_libraries()
+STYLE["savefig.dpi"] = 60  # a figure is drawn as always, and encoded in a third of the time
 
 
 @pytest.fixture

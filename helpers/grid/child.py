@@ -28,6 +28,7 @@ def main(job_file: str, parent: int) -> int:
     """Execute the job; the exit code says whether every cell ended, the failure file why one did not."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # unwinds papermill, which then ends the kernel
     die_with_parent(parent)  # before what takes seconds to load, and a busy machine far longer
+    sys.modules.setdefault("rfc3987_syntax", None)  # else jsonschema builds its parsers: seconds, and none is asked for
     import nbclient.exceptions
     import papermill
 

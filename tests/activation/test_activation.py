@@ -82,6 +82,7 @@ def test_equal_exponents_are_called_equal_and_different_ones_different(tmp_path,
         assert verdict(findings).startswith(words)
 
 
+@pytest.mark.slow
 def test_noise_that_hides_the_answer_is_said(storage, preset):
     write_runs(storage, split(preset)[0], EQUAL, deviation=0.02)
     text = verdict(found(storage))
@@ -236,6 +237,7 @@ def test_conditions_are_not_mixed(storage, preset):
     assert first.laws["offset"].draws.fit.params["b[gelu]"] == pytest.approx(0.2, abs=0.05)
 
 
+@pytest.mark.slow
 def test_each_condition_has_its_own_verdict_which_says_what_it_leaves_out(storage, preset):
     """Equal exponents in a condition of more runs do not hide that they differ in another one."""
     write_runs(storage, split(preset)[0], EQUAL, deviation=1e-4)

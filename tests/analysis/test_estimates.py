@@ -82,6 +82,7 @@ def test_one_run_has_no_interval() -> None:
     assert (estimate.value, estimate.high, estimate.num_runs) == (1.0, np.inf, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("components", ["same", "different"])
 @pytest.mark.parametrize("shared", [0.0, 0.003, 0.02])
 def test_the_interval_covers_whatever_part_comes_from_papers(components: str, shared: float) -> None:

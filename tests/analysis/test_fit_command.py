@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import curve_fit
 
 from helpers.__main__ import main
 from helpers.analysis.fits.laws import CHINCHILLA, LAWS, OFFSET_POWER_LAW, POWER_LAW
@@ -301,6 +302,19 @@ def test_weights_are_those_of_least_squares(tmp_path, capsys) -> None:
     slope, intercept = np.polyfit(np.log(X), np.log(noisy_losses(noise=0.05)), 1, w=np.sqrt(weights))
     assert found["parameters"]["b"]["value"] == pytest.approx(-slope, rel=1e-6)
     assert found["parameters"]["a"]["value"] == pytest.approx(np.exp(intercept), rel=1e-6)
+
+
+def test_plain_least_squares_are_scipys(tmp_path, capsys) -> None:
+    """Noise that is the same in nats at every run: Levenberg and Marquardt on the losses themselves (MINPACK)."""
+    losses = 1.5 + 2 * X**-0.3 + np.random.default_rng(4).normal(0, 0.02, len(X))
+    path = str(table(tmp_path / "t.csv", c=X, xe=losses))
+    found = run_fit(capsys, "--csv", path, "--law", "offset", "--x", "c", "--y", "xe", "--plain", "--bootstrap", "100")
+    theta, _ = curve_fit(lambda x, e, a, b: e + a * x**-b, X, losses, p0=[1.5, 2, 0.3], xtol=1e-14, ftol=1e-14)
+    values = [found["parameters"][name]["value"] for name in ("E", "a", "b")]
+    assert values == pytest.approx(theta, rel=1e-6)
+    assert "least squares of the loss itself" in " ".join(found["warnings"])
+    assert main(["fit", "--csv", path, "--law", "offset", "--x", "c", "--y", "xe", "--plain", "--delta", "0.001"]) == 2
+    assert "plain is least squares; use one of them" in capsys.readouterr().err
 
 
 def test_the_best_split_is_that_of_the_equations(tmp_path, capsys) -> None:

@@ -247,6 +247,7 @@ def test_one_ratio_is_refused_and_what_it_tells_is_told() -> None:
 
 # Any table whatever
 
+PLAIN = Estimation(bootstrap=100, plain=True)
 CELLS = st.one_of(
     st.floats(0.01, 50).map(lambda value: round(value, 2)),
     st.sampled_from([1.0, 1e-30, 1e30, 1e99, 0.0, -1.0, float("nan"), float("inf"), "", "x", "1,000"]),
@@ -278,7 +279,9 @@ def test_any_table_whatever(tmp_path, data, law, num_rows, are_wild) -> None:
             y="y", x="" if two else "n", n="n" if two else "", d="d" if two else "",
             weights=data.draw(st.sampled_from(["", "w"])), arm=data.draw(st.sampled_from(["", "", "w"])),
         ),
-        estimation=Estimation(bootstrap=100, delta=data.draw(st.sampled_from([None, 0.001, float("inf")]))),
+        estimation=data.draw(
+            st.sampled_from([*(Estimation(bootstrap=100, delta=d) for d in (None, 0.001, float("inf"))), PLAIN])
+        ),
         questions=Questions(
             suggest=data.draw(st.sampled_from([None, 1e3])), isoflop=two and data.draw(st.booleans()),
             holdout=data.draw(st.sampled_from(["", "C > 100"])),

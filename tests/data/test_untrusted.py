@@ -160,7 +160,7 @@ def test_the_search_for_such_code_finds_it(source):
     assert dangers(source)
 
 
-@pytest.mark.parametrize("state", ["finished", "begun"])
+@pytest.mark.parametrize("state", ["finished", pytest.param("begun", marks=pytest.mark.slow)])
 def test_a_pickle_in_place_of_any_file_is_not_executed(state, tmp_path, request):
     made, config = request.getfixturevalue(state)
     marker = tmp_path / "executed"
@@ -364,6 +364,7 @@ def test_names_are_escaped_in_markdown_tables(text):
     assert "".join(child.content for child in shown.children) == " ".join(text.split())
 
 
+@pytest.mark.slow
 def test_hostile_names_go_through_the_whole_analysis(storage):
     """As components, as a source whose name is in every caption and file name, and in a file that is left out."""
     names = HOSTILE_TEXTS[:4]

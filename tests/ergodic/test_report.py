@@ -176,6 +176,7 @@ def test_one_run_is_enough_for_a_report(storage, allocation):
     assert "evidence of a" not in text
 
 
+@pytest.mark.slow
 def test_one_seed_has_differences_and_no_evidence(storage):
     simulate_grid(storage, ks=(1, 2), seeds=(0,))
     simulate_baselines(storage)
@@ -192,6 +193,7 @@ def test_baselines_alone_are_enough_for_a_report(storage):
     assert "Plain ΔXE: no seed has a run at K = 1 and one at another K." in text
 
 
+@pytest.mark.slow
 def test_text_without_exact_values_shows_the_bound_in_their_place(storage):
     for seed in (0, 1):
         write_run(storage, run_config(1, seed), flat_curves({"A": 2.0}))

@@ -468,6 +468,7 @@ def test_parameters_are_read_whatever_their_defaults(tmp_path):
 # Runner
 
 
+@pytest.mark.slow
 def test_each_failure_is_named_and_stops_no_other_run(tmp_path, storage):
     notebook = stand_in_notebook(
         tmp_path,
@@ -494,6 +495,7 @@ if SEED == 4: os.kill(os.getppid(), signal.SIGKILL); time.sleep(60)
     assert storage.notebook(configs[1].run_id).exists()
 
 
+@pytest.mark.slow
 def test_a_run_whose_time_is_up_is_left_and_not_failed(tmp_path, storage):
     notebook = stand_in_notebook(
         tmp_path,
@@ -524,6 +526,7 @@ def test_a_second_call_runs_only_what_is_not_done(tmp_path, storage):
     assert report.complete and time.monotonic() - begin < 1
 
 
+@pytest.mark.slow
 def test_two_kernels_run_at_once_over_ipc(tmp_path, storage):
     notebook = stand_in_notebook(
         tmp_path,

@@ -46,6 +46,8 @@ class Estimation:
     delta: float | None = None
     """Huber's delta, of log loss; `inf` is least squares, 0.001 that of Hoffmann et al. None: 1.345 standard deviations
     of the noise."""
+    plain: bool = False
+    """Least squares of the loss itself, not of its log: for noise that is the same in nats at every run."""
     fix: Annotated[Repeatable, tyro.conf.arg(metavar="NAME=VALUE")] = ()
     """An exponent, or E, that is known, such as alpha=0.35; may be given several times."""
     tie: Annotated[Repeatable, tyro.conf.arg(metavar="NAME=NAME")] = ()
@@ -95,6 +97,8 @@ class FitOptions:
 def fit_table(options: FitOptions) -> str:
     """The report as JSON. ValueError for what cannot be fitted, with the reason."""
     from helpers.analysis.fits.laws import LAWS, changed
+    from helpers.analysis.fits.objective import LEAST_SQUARES
+    from helpers.analysis.fits.plain_loss import NOTE, weighted_for_plain_loss
     from helpers.analysis.fits.points import read_points
     from helpers.analysis.fits.read_table import read_table
     from helpers.analysis.fits.report import parse_scales, plain, report_and_answer
@@ -108,13 +112,16 @@ def fit_table(options: FitOptions) -> str:
     points, notes = read_points(frame, **names, drop_top=how.drop_top)
     rule = parse_holdout(asked.holdout, law, frame) if asked.holdout else None
     points, held = select(points, rule) if rule else (points, None)
+    delta = LEAST_SQUARES if how.plain else how.delta
+    if how.plain:
+        points, notes = weighted_for_plain_loss(points, law), [NOTE, *notes]
     report, answered = report_and_answer(
         points,
         law,
         ahead=parse_scales([text for texts in asked.predict for text in texts], law),
         budgets=[_budget(text) for texts in asked.compute for text in texts],
         held=held,
-        delta=how.delta,
+        delta=delta,
         margin=asked.margin,
         num_draws=how.bootstrap,
         seed=how.seed,
@@ -123,7 +130,8 @@ def fit_table(options: FitOptions) -> str:
 
     def counted(name: str):
         other, _ = read_points(frame, **names | {"n": name}, drop_top=how.drop_top)
-        return select(other, rule)[0] if rule else other
+        other = select(other, rule)[0] if rule else other
+        return weighted_for_plain_loss(other, law) if how.plain else other
 
     report |= plain(_more(options, law, frame, answered, held, counted))
     return json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False)
@@ -132,6 +140,7 @@ def fit_table(options: FitOptions) -> str:
 def _more(options: FitOptions, law, frame, answered, held, counted) -> dict[str, Any]:
     """The answers to what else is asked."""
     from helpers.analysis.fits import questions
+    from helpers.analysis.fits.objective import LEAST_SQUARES
     from helpers.analysis.fits.read_table import positive_numbers
 
     asked, how, columns = options.questions, options.estimation, options.columns
@@ -144,13 +153,16 @@ def _more(options: FitOptions, law, frame, answered, held, counted) -> dict[str,
     if asked.suggest is not None:
         found |= questions.next_run(answered, law, asked.suggest, **draws)
     if columns.counting:
-        found |= questions.countings(counted, columns.counting, law, **draws, delta=how.delta)
+        delta = LEAST_SQUARES if how.plain else how.delta
+        found |= questions.countings(counted, columns.counting, law, **draws, delta=delta)
     return found
 
 
 def _require_applicable(options: FitOptions) -> None:
     """ValueError for a column that nothing would read."""
-    columns, asked = options.columns, options.questions
+    columns, asked, how = options.columns, options.questions, options.estimation
+    if how.plain and how.delta is not None:
+        raise ValueError(f"delta = {how.delta:g} is Huber's, of log loss, and plain is least squares; use one of them")
     if columns.unique and not asked.forms:
         raise ValueError(f"unique = {columns.unique!r} is read by forms alone; add --forms, or leave it out")
     if columns.counting and not columns.n:
