@@ -155,6 +155,7 @@ def test_nothing_is_predicted_once_a_held_out_run_was_begun(storage, preset):
     assert "no prediction is written" in lines[-1] and not storage.predictions().exists()
 
 
+@pytest.mark.slow
 def test_a_changed_anchor_or_prediction_counts_for_nothing(storage, preset):
     anchors, held_out = split(preset)
     write_runs(storage, anchors, EQUAL, deviation=1e-3)
@@ -194,7 +195,7 @@ def test_held_out_runs_wait_for_anchors_that_failed(storage, preset, monkeypatch
     assert len(report.of("left")) == 6 and "24 of 24 anchors are not done" in str(report)
 
 
-@pytest.mark.parametrize("with_held_out", [False, True])
+@pytest.mark.parametrize("with_held_out", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_tables_figure_and_numbers(storage, preset, with_held_out):
     anchors, held_out = split(preset)
     write_runs(storage, anchors, APART, deviation=2e-3, shared_deviation=3e-3)
@@ -293,6 +294,7 @@ def test_an_evaluation_of_another_step_leaves_a_prediction_valid(storage, preset
     assert (found(storage).predictions["refused"] == "").all()
 
 
+@pytest.mark.slow
 def test_a_prediction_of_an_earlier_version_is_judged_by_the_file_that_it_names(storage, preset):
     anchors, held_out = split(preset)
     write_runs(storage, anchors, EQUAL, deviation=1e-3)

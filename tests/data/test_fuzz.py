@@ -202,6 +202,7 @@ def test_analysis_reads_what_is_valid_and_names_the_rest(simulated, expected, da
         pd.testing.assert_frame_equal(getattr(found, name), table, check_dtype=bool(good))
 
 
+@pytest.mark.slow
 @fuzz(30)
 @given(data=st.data())
 def test_a_sealed_result_of_any_content_is_counted_whole_or_left_out(simulated, expected, data):

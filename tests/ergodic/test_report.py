@@ -316,6 +316,7 @@ def test_measured_coverage_is_quoted_with_its_command(tmp_path, monkeypatch):
         assert part in text
 
 
+@pytest.mark.slow
 def test_every_run_is_named_with_what_made_it(storage):
     simulate_grid(storage, ks=(1, 2), seeds=(0,))
     path = storage.result(run_config(2, 0).run_id)
@@ -351,6 +352,7 @@ def test_the_data_section_shows_the_analysis_of_the_data_set(storage):
     assert ["1", "bound", "0.0000", "0.5000"] in cells
 
 
+@pytest.mark.slow
 def test_another_analysis_of_a_data_set_is_not_shown(storage):
     """What lies in the storage may be of other papers: the report shows what it has just described."""
     simulate_grid(storage, ks=(1, 2), seeds=(0,))

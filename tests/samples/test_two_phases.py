@@ -140,6 +140,7 @@ def test_an_evaluation_of_it_keeps_every_row(undisturbed) -> None:
 SLOW = [
     pytest.param(*case, marks=pytest.mark.slow)
     for case in (
+        ("frozen", str(ITERATIONS + 2)),
         ("frozen", "2"),
         ("frozen", "last"),
         ("frozen", "evaluation"),
@@ -149,7 +150,7 @@ SLOW = [
 ]
 
 
-@pytest.mark.parametrize(("embedding", "at"), [("frozen", str(ITERATIONS + 2)), *SLOW])
+@pytest.mark.parametrize(("embedding", "at"), SLOW)
 def test_killed_in_each_phase_it_ends_with_the_same_bits(undisturbed, tmp_path, embedding: str, at: str) -> None:
     arguments = [str(tmp_path), embedding, at]
     ended = subprocess.run([sys.executable, "-c", KILLED, *arguments], cwd=ROOT, capture_output=True)

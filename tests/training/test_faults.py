@@ -40,8 +40,11 @@ CACHE = f"cache/{cache_id(CONFIG.data)}"
 DELIVERED = ("config.json", "metrics.jsonl", "provenance.json", "checkpoints", "snapshots", "results")
 CACHED = ("validation/", "index.parquet", "manifest.json")
 EFFECTS = [
-    *(pytest.param("write", number, id=f"write: {name}") for name, number in ERRORS.items()),
-    pytest.param("write", SHORT, id="write: short"),
+    *(
+        pytest.param("write", number, id=f"write: {name}", marks=[] if name == "full" else pytest.mark.slow)
+        for name, number in ERRORS.items()
+    ),
+    pytest.param("write", SHORT, id="write: short", marks=pytest.mark.slow),
     pytest.param("rename", errno.EIO, id="rename fails"),
 ]
 
@@ -149,7 +152,11 @@ READ = {  # what is read when a run goes on, when it is evaluated, and when it i
 
 
 @pytest.mark.parametrize("where", READ)
-@pytest.mark.parametrize("number", [errno.EIO, errno.ENOTCONN], ids=["input/output error", "not connected"])
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(errno.EIO, id="input/output error", marks=pytest.mark.slow),
+     pytest.param(errno.ENOTCONN, id="not connected")],
+)  # fmt: skip
 def test_what_cannot_be_read_now_is_not_taken_for_lost(
     storage: Storage, undisturbed: dict, where: str, number: int
 ) -> None:

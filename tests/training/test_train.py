@@ -57,7 +57,9 @@ def test_a_run_leaves_what_the_design_says(undisturbed: Storage) -> None:
     }
 
 
-@pytest.mark.parametrize("steps", [[5], [20, 35], [40], [10, 10, 15]])
+@pytest.mark.parametrize(
+    "steps", [[20, 35], [10, 10, 15], *(pytest.param(at, marks=pytest.mark.slow) for at in ([5], [40]))]
+)
 def test_an_interrupted_run_ends_with_the_same_bits(undisturbed: Storage, tmp_path: Path, steps: list[int]) -> None:
     storage = Storage.at(tmp_path)
     for step in steps:
@@ -219,7 +221,7 @@ SHORT_STEPS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("log_every_steps", [1, 7, 50, 1000])
+@pytest.mark.parametrize("log_every_steps", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (7, 50)), 1000])
 def test_whether_a_run_diverges_does_not_depend_on_how_often_it_logs(tmp_path: Path, log_every_steps: int) -> None:
     """Three bad steps are a bad log of three steps, and a small part of the fifty that are judged."""
     config = apply_overrides(CONFIG, [*SHORT_STEPS, f"execution.log_every_steps={log_every_steps}"])
@@ -287,6 +289,7 @@ def test_a_cpu_says_why_it_trains_in_fp32(tmp_path: Path) -> None:
     assert any("this CPU trains in fp32" in event.text for event in notices if isinstance(event, Notice))
 
 
+@pytest.mark.slow
 def test_a_cpu_trains_in_bf16_when_asked(tmp_path: Path) -> None:
     """Close to what it trains in fp32, and not the same."""
     xe = {}
