@@ -14,6 +14,9 @@ ENGINES := .venv/.engines
 STORE := .venv/.store
 COLAB := .venv-colab/.ready
 
+# Each process of a grid or a test would compile the tree anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-slow test-browser screenshot lint format ci clean
 
 demo: $(READY)

@@ -6,6 +6,9 @@ os.environ["OMP_NUM_THREADS"] = "1"  # models of a few thousand weights, in as m
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}  # read at import
 
 import dataclasses
+import sys
+
+sys.modules.setdefault("rfc3987_syntax", None)  # as in a grid's children: nbformat would build its parsers for seconds
 
 import pytest
 

@@ -137,20 +137,14 @@ def test_an_evaluation_of_it_keeps_every_row(undisturbed) -> None:
     assert verify_storage(undisturbed["frozen"].root).damaged == []
 
 
-SLOW = [
-    pytest.param(*case, marks=pytest.mark.slow)
-    for case in (
-        ("frozen", str(ITERATIONS + 2)),
-        ("frozen", "2"),
-        ("frozen", "last"),
-        ("frozen", "evaluation"),
-        ("trained", "2"),
-        ("trained", str(ITERATIONS + 2)),
-    )
-]
-
-
-@pytest.mark.parametrize(("embedding", "at"), SLOW)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("embedding", "at"),
+    [
+        ("frozen", str(ITERATIONS + 2)), ("frozen", "2"), ("frozen", "last"), ("frozen", "evaluation"),
+        ("trained", "2"), ("trained", str(ITERATIONS + 2)),
+    ],
+)  # fmt: skip
 def test_killed_in_each_phase_it_ends_with_the_same_bits(undisturbed, tmp_path, embedding: str, at: str) -> None:
     arguments = [str(tmp_path), embedding, at]
     ended = subprocess.run([sys.executable, "-c", KILLED, *arguments], cwd=ROOT, capture_output=True)

@@ -216,12 +216,8 @@ def test_an_evaluation_of_it_keeps_every_row(undisturbed):
     assert told(undisturbed, config) == before
 
 
-SLOW = [
-    pytest.param(at, marks=pytest.mark.slow) for at in (0, 3, PHASE_1_STEPS, PHASE_1_STEPS + 1, "last", "evaluation")
-]
-
-
-@pytest.mark.parametrize("at", SLOW)
+@pytest.mark.slow
+@pytest.mark.parametrize("at", [0, 3, PHASE_1_STEPS, PHASE_1_STEPS + 1, "last", "evaluation"])
 def test_killed_in_each_phase_it_ends_with_the_same_bits(undisturbed, tmp_path, at):
     """SIGKILL behind the log of a step, in the training's last save, or in the evaluation of the end."""
     config = one_run()
