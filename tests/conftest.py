@@ -8,8 +8,6 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_
 import dataclasses
 import sys
 
-sys.modules.setdefault("rfc3987_syntax", None)  # as in a grid's children: nbformat would build its parsers for seconds
-
 import pytest
 
 from helpers.analysis.figures import STYLE
@@ -19,6 +17,7 @@ from helpers.storage import Storage
 from helpers.studies import find_preset
 
 quiet_libraries()
+sys.modules.setdefault("rfc3987_syntax", None)  # as in a grid's children: nbformat would build its parsers for seconds
 STYLE["savefig.dpi"] = 60  # a figure is drawn as always, and encoded in a third of the time
 
 
