@@ -1,4 +1,4 @@
-# make demo   the whole chain on the known-answer source: results, tables, fig/xe_vs_K.png in $(STORAGE)
+# make demo   the whole chain on the known-answer source: results, tables, figures, report.html in $(STORAGE)
 # make test   the tests, without those marked slow or browser
 # make test-browser   the notebooks in Chromium; what it showed is kept in build/screenshots
 # make ci     what the continuous integration runs
@@ -21,7 +21,6 @@ unexport PYTHONDONTWRITEBYTECODE
 
 demo: $(READY)
 	$(BIN)/python -m helpers grid --preset demo --workers $(WORKERS) --storage $(STORAGE)
-	$(BIN)/python -m helpers analyse --storage $(STORAGE)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not browser"
