@@ -68,7 +68,10 @@ def save(
     now = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC).isoformat()
     line = {
         "kind": "run", "schema": 1, "run_id": config.run_id, "study": "length", "config": to_json(config),
-        "provenance": {"device": device, "started": now, "finished": now, "cache_id": "x"},
+        "provenance": {
+            "started": now, "finished": now, "cache_id": "x",
+            "sessions": [{"from_step": 0, "to_step": STEPS[-1], "device": device}],
+        },
         "params": {"total": 1000}, "tokens_seen": STEPS[-1] * config.train.batch_size * window, "steps": STEPS[-1],
         "schedule_complete": True,
     }  # fmt: skip

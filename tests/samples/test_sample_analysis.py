@@ -40,7 +40,8 @@ def written(storage: Storage, config: RunConfig, xe: list[float], tokens: int, p
         rows.append({"kind": "passes", "step": step, "contraction": 1e-6, "status": "CONVERGED"})
     run = {
         "kind": "run", "schema": SCHEMA, "run_id": config.run_id, "study": "samples", "config": to_json(config),
-        "provenance": {"device": "a card"}, "unique_tokens": tokens, "schedule_complete": True, "steps": step,
+        "provenance": {"sessions": [{"from_step": 0, "to_step": step, "device": "a card"}]},
+        "unique_tokens": tokens, "schedule_complete": True, "steps": step,
     }  # fmt: skip
     summary = {"kind": "summary", "step": step, "xe": xe[-1]}
     write_result(storage.result(config.run_id), Result(run=run, rows=rows, summaries=[summary]))

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from helpers.analysis.estimates import Estimate, mean_over_runs
+from helpers.runs.sessions import sessions
 from helpers.studies.length.estimates import correlation, crossing, mean_difference, resampled
 from helpers.studies.length.results import MULTIPLES, REFERENCE_ARM, Arm, LengthRun, paired
 
@@ -93,7 +94,7 @@ class Comparison:
         ratios = [
             math.log(large.seconds_per_step / small.seconds_per_step)
             for small, large in self.pairs
-            if device(small) == device(large) and small.speeds and large.speeds
+            if devices(small) == devices(large) and small.speeds and large.speeds
         ]
         return mean_over_runs(np.array(ratios)) if ratios else Estimate.of(float("nan"), float("nan"), 0, 0)
 
@@ -111,8 +112,9 @@ def winner(ratio: Estimate) -> str:
     return "the carried state is better" if ratio.low > 0 else "the window is better"
 
 
-def device(run: LengthRun) -> str:
-    return run.found.result.run["provenance"]["device"]
+def devices(run: LengthRun) -> set[str]:
+    """Those that the run's sessions were trained on."""
+    return {session["device"] for session in sessions(run.found.result.run["provenance"])}
 
 
 def comparisons(runs: Sequence[LengthRun]) -> list[Comparison]:
