@@ -20,7 +20,10 @@ _TOLERANCE = 1e-10
 
 
 def weighted_for_plain_loss(points: Points, law: Law) -> Points:
-    """The points with weights under which least squares of log loss is that of the loss, times those that they have."""
+    """The points with weights under which least squares of log loss is that of the loss, times those that they have.
+
+    ValueError where no such weights are found.
+    """
     law = law if points.arm_names == ("",) else law.across(points.arm_names)
     weights = points.weights * points.losses**2
     for _ in range(_MOST_ROUNDS):
@@ -30,5 +33,8 @@ def weighted_for_plain_loss(points: Points, law: Law) -> Points:
         ratio = np.divide(np.expm1(residuals), residuals, out=np.ones_like(residuals), where=residuals != 0)
         before, weights = weights, points.weights * np.exp(2 * found.fitted) * ratio
         if np.abs(weights / before - 1).max() <= _TOLERANCE:
-            break
-    return weighted
+            return weighted
+    raise ValueError(
+        f"plain = True: the weights of rows do not settle in {_MOST_ROUNDS} rounds, for some losses lie far from the law; "
+        "leave it out, or leave those rows out"
+    )
