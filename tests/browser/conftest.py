@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from helpers.analysis.figures import STYLE
 from helpers.repository import ROOT
 from tests.browser.chromium import CHROMIUM, launch
 from tests.browser.front_ends import FRONT_ENDS, FrontEnd
@@ -25,6 +26,12 @@ Keep = Callable[[NotebookPage, str], None]
 
 OPENED: pytest.StashKey[list[NotebookPage]] = pytest.StashKey()
 LOG_LINES = 60
+
+
+@pytest.fixture(autouse=True)
+def figures_of_full_size(monkeypatch):
+    """As a reader gets them; other tests draw them small."""
+    monkeypatch.setitem(STYLE, "savefig.dpi", 200)
 
 
 @pytest.fixture(scope="module")

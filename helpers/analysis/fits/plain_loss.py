@@ -35,6 +35,6 @@ def weighted_for_plain_loss(points: Points, law: Law) -> Points:
         if np.abs(weights / before - 1).max() <= _TOLERANCE:
             return weighted
     raise ValueError(
-        f"plain = True: the weights of rows do not settle in {_MOST_ROUNDS} rounds, for some losses lie far from the law; "
+        f"plain = True: the weights do not settle in {_MOST_ROUNDS} rounds, for some losses lie far from the law; "
         "leave it out, or leave those rows out"
     )
