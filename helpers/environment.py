@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 
 from helpers.processes import PROCESSES
@@ -29,6 +30,12 @@ def quiet_libraries() -> None:
     """Keep libraries from printing on success; a level that the user has set stays. Call before they are imported."""
     for name, level in _QUIET.items():
         os.environ.setdefault(name, level)
+
+
+def leave_out_address_parsers() -> None:
+    """Where rfc3987-syntax is installed, jsonschema and with it nbformat would build its parsers at import, for seconds
+    and for a check that no notebook asks for. Call before they are imported."""
+    sys.modules.setdefault("rfc3987_syntax", None)
 
 
 @contextlib.contextmanager

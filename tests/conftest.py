@@ -6,18 +6,17 @@ os.environ["OMP_NUM_THREADS"] = "1"  # models of a few thousand weights, in as m
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}  # read at import
 
 import dataclasses
-import sys
 
 import pytest
 
 from helpers.analysis.figures import STYLE
 from helpers.config import RunConfig, SyntheticConfig
-from helpers.environment import quiet_libraries
+from helpers.environment import leave_out_address_parsers, quiet_libraries
 from helpers.storage import Storage
 from helpers.studies import find_preset
 
 quiet_libraries()
-sys.modules.setdefault("rfc3987_syntax", None)  # as in a grid's children: nbformat would build its parsers for seconds
+leave_out_address_parsers()
 STYLE["savefig.dpi"] = 60  # a figure is drawn as always, and encoded in a third of the time
 
 

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from helpers.environment import leave_out_address_parsers
 from helpers.locks import wait_until_free
 from helpers.parents import die_with_parent
 from helpers.repository import ROOT
@@ -28,7 +29,7 @@ def main(job_file: str, parent: int) -> int:
     """Execute the job; the exit code says whether every cell ended, the failure file why one did not."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # unwinds papermill, which then ends the kernel
     die_with_parent(parent)  # before what takes seconds to load, and a busy machine far longer
-    sys.modules.setdefault("rfc3987_syntax", None)  # else jsonschema builds its parsers: seconds, and none is asked for
+    leave_out_address_parsers()
     import nbclient.exceptions
     import papermill
 

@@ -109,12 +109,15 @@ def fit_table(options: FitOptions) -> str:
     law = changed(LAWS[options.law], how.fix, how.tie)
     frame = read_table(options.csv)
     names = {name: getattr(options.columns, name) for name in _OF_POINTS}
-    points, notes = read_points(frame, **names, drop_top=how.drop_top)
-    rule = parse_holdout(asked.holdout, law, frame) if asked.holdout else None
-    points, held = select(points, rule) if rule else (points, None)
     delta = LEAST_SQUARES if how.plain else how.delta
-    if how.plain:
-        points, notes = weighted_for_plain_loss(points, law), [NOTE, *notes]
+
+    def read(**other: str):
+        """Points to fit, those that are held out, and words on both; `other` are columns in the place of the named."""
+        points, notes = read_points(frame, **names | other, drop_top=how.drop_top)
+        points, held = select(points, parse_holdout(asked.holdout, law, frame)) if asked.holdout else (points, None)
+        return (weighted_for_plain_loss(points, law), held, [NOTE, *notes]) if how.plain else (points, held, notes)
+
+    points, held, notes = read()
     report, answered = report_and_answer(
         points,
         law,
@@ -128,19 +131,13 @@ def fit_table(options: FitOptions) -> str:
         notes=notes,
     )
 
-    def counted(name: str):
-        other, _ = read_points(frame, **names | {"n": name}, drop_top=how.drop_top)
-        other = select(other, rule)[0] if rule else other
-        return weighted_for_plain_loss(other, law) if how.plain else other
-
-    report |= plain(_more(options, law, frame, answered, held, counted))
+    report |= plain(_more(options, law, frame, answered, held, delta, lambda name: read(n=name)[0]))
     return json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False)
 
 
-def _more(options: FitOptions, law, frame, answered, held, counted) -> dict[str, Any]:
+def _more(options: FitOptions, law, frame, answered, held, delta, counted) -> dict[str, Any]:
     """The answers to what else is asked."""
     from helpers.analysis.fits import questions
-    from helpers.analysis.fits.objective import LEAST_SQUARES
     from helpers.analysis.fits.read_table import positive_numbers
 
     asked, how, columns = options.questions, options.estimation, options.columns
@@ -153,7 +150,6 @@ def _more(options: FitOptions, law, frame, answered, held, counted) -> dict[str,
     if asked.suggest is not None:
         found |= questions.next_run(answered, law, asked.suggest, **draws)
     if columns.counting:
-        delta = LEAST_SQUARES if how.plain else how.delta
         found |= questions.countings(counted, columns.counting, law, **draws, delta=delta)
     return found
 
