@@ -8,6 +8,7 @@ it; an interval that is too wide is as wrong as one that is too narrow.
 """
 
 import json
+import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
@@ -159,7 +160,10 @@ def main(grids: int = 400, workers: int = 2) -> None:
         grids: Simulated grids for each truth.
         workers: Processes.
     """
-    found = {name: outcomes(judge, truth, grids, workers) for name, truth in RANGES.items()}
+    found = {}
+    for name, truth in RANGES.items():
+        found[name] = outcomes(judge, truth, grids, workers)
+        print(f"{len(found)} of {len(RANGES)} truths: {name}", file=sys.stderr, flush=True)
     none = found[next(iter(RANGES))]
     effect = outcomes(judge_tests, replace(_BASE, slope=SLOPE, shift=0.0), grids, workers)
     # Other grids than those that the slopes were taken from.

@@ -7,6 +7,7 @@ fit` does, and counts. The rates go to `benchmarks/fit_coverage.json`.
 """
 
 import json
+import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -127,6 +128,7 @@ def rates(judge: Callable[[int], dict[str, float]], simulations: int, workers: i
     deviation that they have."""
     with ProcessPoolExecutor(workers) as pool:
         outcomes = list(pool.map(judge, range(simulations), chunksize=10))
+    print(f"{simulations} tables of a truth are fitted", file=sys.stderr, flush=True)
     means = {name: float(np.mean([outcome[name] for outcome in outcomes])) for name in outcomes[0]}
     if "exponent" in means:
         deviation = float(np.std([outcome["exponent"] for outcome in outcomes], ddof=1))

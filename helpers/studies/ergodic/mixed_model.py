@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import linalg, optimize, sparse
+from scipy import linalg, optimize
 
-from helpers.studies.ergodic.structured import Covariance, NestedCovariance
+from helpers.studies.ergodic.structured import Covariance, Groups, NestedCovariance
 
 RESIDUAL = "residual"
 _LOWEST, _HIGHEST = -18.0, 25.0
@@ -57,9 +57,8 @@ class _Model:
     design_NP: np.ndarray
     crossed: dict[str, np.ndarray]
     """(N, levels) of each factor: 1 where the observation has the level."""
-    nested: dict[str, sparse.csr_array]
-    """(levels, items) of each factor, finest first: whether an item of the factor before it (an observation, for the
-    first) belongs to the level."""
+    nested: dict[str, Groups]
+    """Finest first: in which level each item of the factor before it (an observation, for the first) lies."""
     known_NL: np.ndarray
 
     @property
@@ -111,7 +110,7 @@ def fit_mixed(
         y_N=(y_N - middle) / unit,
         design_NP=design_NP,
         crossed={name: _one_hot(levels) for name, levels in crossed.items()},
-        nested=_memberships(nested),
+        nested=_groups(nested),
         known_NL=np.zeros((len(y_N), 0)) if known_NL is None else known_NL / unit,
     )
     bounds = [(_LOWEST, _HIGHEST)] * len(model.names)
@@ -168,7 +167,7 @@ def _one_hot(levels: np.ndarray) -> np.ndarray:
     return (levels[:, None] == np.unique(levels)).astype(float)
 
 
-def _memberships(nested: Mapping[str, np.ndarray]) -> dict[str, sparse.csr_array]:
+def _groups(nested: Mapping[str, np.ndarray]) -> dict[str, Groups]:
     """ValueError if a level of a factor lies in two of the next."""
     found, item_of_N = {}, np.arange(len(next(iter(nested.values()), [])))
     for name, levels in nested.items():
@@ -177,6 +176,5 @@ def _memberships(nested: Mapping[str, np.ndarray]) -> dict[str, sparse.csr_array
         codes_I[item_of_N] = codes_N
         if (codes_I[item_of_N] != codes_N).any():
             raise ValueError(f"{name}: levels of the finer factor lie in two levels of this one; give them as crossed")
-        places = (codes_I, np.arange(len(codes_I)))
-        found[name], item_of_N = sparse.csr_array((np.ones(len(codes_I)), places)), codes_N
+        found[name], item_of_N = Groups.of(codes_I), codes_N
     return found

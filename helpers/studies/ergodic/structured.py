@@ -15,12 +15,33 @@ import numpy as np
 from scipy import linalg, sparse
 
 
+@dataclass(frozen=True)
+class Groups:
+    """Which group of one factor each item (an observation, or a group of the finer factor) lies in."""
+
+    of_item_I: np.ndarray
+    _indicator_GI: sparse.csr_array
+
+    @classmethod
+    def of(cls, of_item_I: np.ndarray) -> "Groups":
+        items = np.arange(len(of_item_I))
+        return cls(of_item_I, sparse.csr_array((np.ones(len(items)), (of_item_I, items))))
+
+    def sums(self, values_I: np.ndarray) -> np.ndarray:
+        """[groups, ...] of [items, ...]."""
+        return self._indicator_GI @ values_I
+
+    def spread(self, values_G: np.ndarray) -> np.ndarray:
+        """[items, ...]: to each item its group's value."""
+        return values_G[self.of_item_I]
+
+
 @dataclass(frozen=True, kw_only=True)
 class NestedCovariance:
     """B. Level 0 are the observations, level g the groups of the g-th factor."""
 
-    memberships: list[sparse.csr_array]
-    """(groups, items) of each factor, finest first."""
+    factors: list[Groups]
+    """Finest first."""
     precisions: list[np.ndarray]
     """(items,) of each level: of an item's mean as its parent sees it, its own variance included."""
     totals: list[np.ndarray]
@@ -28,13 +49,13 @@ class NestedCovariance:
 
     @classmethod
     def of(
-        cls, num_observations: int, residual: float, memberships: list[sparse.csr_array], variances: np.ndarray
+        cls, num_observations: int, residual: float, factors: list[Groups], variances: np.ndarray
     ) -> "NestedCovariance":
         precisions, totals = [np.full(num_observations, 1 / residual)], []
-        for membership, variance in zip(memberships, variances, strict=True):
-            totals.append(membership @ precisions[-1])
+        for groups, variance in zip(factors, variances, strict=True):
+            totals.append(groups.sums(precisions[-1]))
             precisions.append(1 / (1 / totals[-1] + variance))
-        return cls(memberships=memberships, precisions=precisions, totals=totals)
+        return cls(factors=factors, precisions=precisions, totals=totals)
 
     @property
     def log_volume(self) -> float:
@@ -48,24 +69,24 @@ class NestedCovariance:
     def diagonals(self) -> list[np.ndarray]:
         """For each level from the observations on, the diagonal of Z' B^-1 Z, where Z is the level's indicator."""
         found = [self.precisions[-1]]
-        for level in reversed(range(len(self.memberships))):
+        for level in reversed(range(len(self.factors))):
             share = self._shares(level)
-            own, parent = self.precisions[level], self.memberships[level].T @ found[0]
+            own, parent = self.precisions[level], self.factors[level].spread(found[0])
             found.insert(0, own * (1 - share) + share**2 * parent)
         return found
 
     def _solve(self, level: int, values_IQ: np.ndarray) -> np.ndarray:
         precision_I = self.precisions[level][:, None]
-        if level == len(self.memberships):
+        if level == len(self.factors):
             return precision_I * values_IQ
-        membership = self.memberships[level]
-        means_GQ = (membership @ (precision_I * values_IQ)) / self.totals[level][:, None]
-        of_group = membership.T @ self._solve(level + 1, means_GQ)
-        return precision_I * (values_IQ - membership.T @ means_GQ) + self._shares(level)[:, None] * of_group
+        groups = self.factors[level]
+        means_GQ = groups.sums(precision_I * values_IQ) / self.totals[level][:, None]
+        of_group = groups.spread(self._solve(level + 1, means_GQ))
+        return precision_I * (values_IQ - groups.spread(means_GQ)) + self._shares(level)[:, None] * of_group
 
     def _shares(self, level: int) -> np.ndarray:
         """(items,) the weight of an item in the mean of its group."""
-        return self.precisions[level] / (self.memberships[level].T @ self.totals[level])
+        return self.precisions[level] / self.factors[level].spread(self.totals[level])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,8 +163,8 @@ class FixedEffects:
         squares, traces = [float(left_N @ left_N)], []
         diagonals = of.blocks.diagonals()
         traces.append(float(diagonals[0].sum()) - _traces(used, inner))
-        for membership, diagonal in zip(of.blocks.memberships, diagonals[1:], strict=True):
-            used, left_N = tuple(membership @ part for part in used), membership @ left_N
+        for groups, diagonal in zip(of.blocks.factors, diagonals[1:], strict=True):
+            used, left_N = tuple(groups.sums(part) for part in used), groups.sums(left_N)
             squares.append(float(left_N @ left_N))
             traces.append(float(diagonal.sum()) - _traces(used, inner))
         return [*squares[1:], squares[0]], [*traces[1:], traces[0]]
