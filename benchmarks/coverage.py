@@ -163,7 +163,7 @@ def main(grids: int = 400, workers: int = 2) -> None:
     found = {}
     for name, truth in RANGES.items():
         found[name] = outcomes(judge, truth, grids, workers)
-        print(f"{len(found)} of {len(RANGES)} truths: {name}", file=sys.stderr, flush=True)
+        print(f"{len(found)} of {len(RANGES)}, {name}: {rates(found[name])}", file=sys.stderr, flush=True)
     none = found[next(iter(RANGES))]
     effect = outcomes(judge_tests, replace(_BASE, slope=SLOPE, shift=0.0), grids, workers)
     # Other grids than those that the slopes were taken from.

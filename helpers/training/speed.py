@@ -11,7 +11,7 @@ from helpers.models.families import flops_per_token
 from helpers.models.language_model import build_model
 from helpers.models.window_model import WindowModel
 from helpers.training.accelerator import CPU_MICRO_BATCH
-from helpers.training.state import make_optimizer
+from helpers.training.optimizer import make_optimizer
 
 _CPU_FLOPS = 2e11  # a measured step stays below this on a CPU, about two seconds
 _STEPS = 3

@@ -8,13 +8,13 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from helpers.config import TrainConfig
 from helpers.counter_rng import Stream, torch_seed
 from helpers.models.language_model import LanguageModel, build_model, load_weights, weights_of
 from helpers.models.window_model import WindowModel
 from helpers.runs.checkpoints import Checkpoint, Tensors
 from helpers.runs.result_file import Row
 from helpers.training.accelerator import choose_micro_batch
+from helpers.training.optimizer import make_optimizer
 from helpers.training.run import Run
 from helpers.training.schedule import learning_rate
 from helpers.training.together import own_share, rank, sum_gradients
@@ -48,7 +48,8 @@ class TrainState:
 
     accelerator: Accelerator
     model: nn.Module
-    """A module that holds the language model as `model` (such as WindowModel), as Accelerate wraps it."""
+    """A module that holds the language model as `model` (such as WindowModel), of which Accelerate changes the forward
+    alone."""
     optimizer: Any
     micro_batch: int
     step: int = 0
@@ -66,7 +67,7 @@ class TrainState:
 
     @property
     def language_model(self) -> LanguageModel:
-        return self.accelerator.unwrap_model(self.model).model
+        return self.model.model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,18 +99,6 @@ def window_state(run: Run, accelerator: Accelerator) -> TrainState:
         optimizer=optimizer,
         micro_batch=choose_micro_batch(config, accelerator, model),
     )
-
-
-def make_optimizer(train: TrainConfig, model: WindowModel) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter 2019) with decay on matrices only, and of these on all but the model's
-    `undecayed_matrices`; fused, which AdamW does not choose by itself."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    undecayed = {id(p) for p in parameters if p.dim() < 2} | {id(p) for p in model.model.undecayed_matrices()}
-    groups = [
-        {"params": [p for p in parameters if id(p) not in undecayed], "weight_decay": train.weight_decay},
-        {"params": [p for p in parameters if id(p) in undecayed], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=train.peak_lr, betas=(train.beta1, train.beta2), eps=train.epsilon, fused=True)
 
 
 def window_step(run: Run, state: TrainState) -> Stepped:
@@ -182,7 +171,7 @@ def restore(state: TrainState, checkpoint: Checkpoint) -> None:
 
 def _names(state: TrainState) -> list[str]:
     """The parameters' names in files, in the optimizer's own order."""
-    names = {id(p): name for name, p in state.accelerator.unwrap_model(state.model).named_parameters()}
+    names = {id(p): name for name, p in state.model.named_parameters()}
     return [_in_files(state, names[id(p)]) for group in state.optimizer.param_groups for p in group["params"]]
 
 

@@ -286,6 +286,7 @@ def test_known_and_tied_exponents(tmp_path, capsys) -> None:
         "low": 0.35,
         "high": 0.35,
         "standard_error": 0.0,
+        "degrees_of_freedom": fixed["interval"]["degrees_of_freedom"],
         "note": "fixed",
     }
     assert fixed["parameters"]["beta"]["value"] == pytest.approx(0.37, abs=1e-3)

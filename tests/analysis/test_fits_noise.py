@@ -47,9 +47,9 @@ def test_drawn_noise_has_the_textbook_interval_of_a_straight_line() -> None:
     line = stats.linregress(np.log(points.scales[:, 0]), np.log(points.losses))
     draws = draw_noise(fitted, num_draws=20_000)
     estimate = draws.parameters()["b"]
-    half = stats.t.ppf(0.975, draws.degrees_of_freedom) * estimate.standard_error
+    half = stats.t.ppf(0.975, draws.freedom) * estimate.standard_error
     assert (estimate.low, estimate.high) == pytest.approx((estimate.value - half, estimate.value + half), rel=0.02)
-    assert draws.degrees_of_freedom == 25
+    assert draws.freedom == 25
     assert estimate.standard_error == pytest.approx(line.stderr, rel=0.03)
 
 

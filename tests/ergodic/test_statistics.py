@@ -20,8 +20,9 @@ from helpers.studies.ergodic.findings import find
 from helpers.studies.ergodic.mixed_model import fit_mixed
 from helpers.studies.ergodic.report.methods import COVERAGE
 from helpers.studies.ergodic.results import load_results
+from helpers.studies.ergodic.roles import BASELINE, GRID
 from helpers.studies.ergodic.slope import permutation_test, reaction_variance, slope, slope_model, trend_test
-from tests.simulated_truth import KS, Truth, simulate
+from tests.simulated_truth import KS, Truth, simulate, simulated_results
 
 
 def rows_of(xe: dict[tuple[int, int, str], float]) -> pd.DataFrame:
@@ -54,10 +55,10 @@ def measured(differences: np.ndarray) -> list[dict[str, PaperMeans]]:
     return [{"a": PaperMeans(windows=np.array([1]), values=np.array([value]))} for value in differences]
 
 
-def log_likelihood(rows: pd.DataFrame, variances: dict[str, float]) -> float:
+def log_likelihood(rows: pd.DataFrame, variances: dict[str, float], known: np.ndarray | float = 0.0) -> float:
     """Restricted, by its textbook formula."""
     design = np.column_stack([np.ones(len(rows)), np.log2(rows["k"])])
-    covariance = variances["residual"] * np.eye(len(rows))
+    covariance = variances["residual"] * np.eye(len(rows)) + known
     for name in set(variances) - {"residual"}:
         levels = rows[{"run": "run_id"}.get(name, name)].to_numpy()
         covariance += variances[name] * (levels[:, None] == levels)
@@ -89,6 +90,19 @@ def test_the_mixed_model_is_at_the_maximum(run, window, component) -> None:
             np.log([max(start[name], 1e-12) for name in names]), method="Nelder-Mead", options={"maxfev": 300},
         )  # fmt: skip
         assert -found.fun <= fit.log_likelihood + 1e-4
+
+
+@pytest.mark.parametrize("name, seed", [(1, 319), (1, 367), (8, 384)])
+def test_no_variances_are_held_for_likely_because_of_rounding(name: int, seed: int) -> None:
+    """Grids in which the climb once came by variances so far apart that a sum of squares was below 0, and ended there:
+    slopes of 1.3 and 67 nats a doubling."""
+    truth = list(coverage.RANGES.values())[name]
+    results = simulated_results(truth, seed)
+    full = results.runs.loc[results.runs["allocation"] == "full", "condition"].iloc[0]
+    model = slope_model(pd.concat([results.of(full, role)[1] for role in (GRID, BASELINE)]))
+    papers = model.noise_of_papers() @ model.noise_of_papers().T
+    assert log_likelihood(model.rows, model.fit.variances, papers) == pytest.approx(model.fit.log_likelihood, abs=1e-5)
+    assert abs(model.estimate.value) < 4 * model.estimate.standard_error < 0.02
 
 
 def test_the_mixed_model_is_statsmodels_where_that_converges() -> None:

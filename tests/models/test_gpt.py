@@ -26,7 +26,7 @@ from helpers.runs.checkpoints import load_newest_checkpoint, load_snapshot
 from helpers.runs.result_file import read_result
 from helpers.settings import apply_overrides
 from helpers.storage import Storage
-from helpers.training.state import make_optimizer
+from helpers.training.optimizer import make_optimizer
 from helpers.training.train_single_k import train_single_k
 from tests import small_run
 from tests.small_run import Interrupted, interrupt_at, numbers

@@ -142,8 +142,10 @@ def crossing(draws: Draws, reference: str, arm: str) -> Crossing:
     line = np.stack([_log_ahead(law, draws.theta, reference, arm, middle + step) for step in (0.0, 1.0)])
     level, slope = (float(_log_ahead(law, draws.fit.theta[None], reference, arm, middle + s)[0]) for s in (0.0, 1.0))
     slope -= level
-    covariance = np.cov(line[0], line[1] - line[0])
-    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, draws.degrees_of_freedom)) ** 2
+    first, second = (law.index(law.terms[0].exponent, name) for name in (reference, arm))
+    accuracy = draws.accuracy(lambda theta: theta[:, second] - theta[:, first])
+    covariance = np.cov(line[0], line[1] - line[0]) / accuracy.overstated**2
+    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, accuracy.degrees_of_freedom)) ** 2
     # The scales at which (level + slope s)^2 <= t^2 var(level + slope s) lie between the roots of a quadratic.
     a = slope**2 - quantile * covariance[1, 1]
     b = 2 * (level * slope - quantile * covariance[0, 1])

@@ -6,16 +6,17 @@ reason than their scale, noise of the size that the residuals have is drawn anew
 of freedom that the fit leaves, and one for configurations too where they differ from the law by more than their seeds
 do. The percentile ends are stretched by Student's t over the normal: for a straight line they are the textbook's.
 
-Where clusters are named, or hold runs of several arms, each cluster's residuals are given one random factor (Wu 1986;
-the six points of Webb 2023, Can. J. Econ. 56:839). The residuals of a fit are too small, above all where a cluster
-pulls the curve: each cluster has those of a fit without it (CR3, as in MacKinnon, Nielsen & Webb 2023, J. Econometrics
-232:272), and Student's t is on clusters less one. All draws are fitted as the table was.
+Where clusters are named, or hold runs of several arms, each cluster's residuals, those of a fit without it, are given
+one random factor (Wu 1986; the six points of Webb 2023, Can. J. Econ. 56:839). The half-width is Student's t times the
+spread of the draws, less what these overstate, on the degrees of freedom of the clusters that decide the number
+(`leverage.py`); the percentiles tell how much of it lies on either side. All draws are fitted as the table was.
 `python -m benchmarks.fit_coverage` measures what these intervals cover, and what scipy's curve_fit does.
 """
 
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -24,7 +25,8 @@ from scipy import stats
 from helpers.analysis.estimates import CONFIDENCE, Estimate
 from helpers.analysis.fits.coordinates import Coordinates
 from helpers.analysis.fits.fit import Fit, fit
-from helpers.analysis.fits.laws import Law, log_loss, log_loss_and_jacobian
+from helpers.analysis.fits.laws import Law, log_loss
+from helpers.analysis.fits.leverage import Accuracy, Leverage
 from helpers.analysis.fits.objective import minimise
 from helpers.analysis.fits.points import Points
 from helpers.analysis.fits.scale import TUNING, far_out
@@ -38,8 +40,9 @@ NUM_DRAWS = 1000
 _TOLERANCE = 1e-7
 """Of the objective, for one draw: its minimum is then known to 1 % of the spread between draws, or better."""
 _SIX_POINTS = np.sqrt([0.5, 1.0, 1.5])
-_LOWEST_EIGENVALUE = 1e-3
 _AT_BOUND = 1e-9
+_STEP = 1e-5
+"""Of a parameter, for the gradient of a number."""
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 """theta (B, p) -> one number for each of them (B,)."""
@@ -56,27 +59,53 @@ class Draws:
     noise: np.ndarray
     """(num_draws,): a run's own deviation in log loss, drawn from the residuals."""
 
-    degrees_of_freedom: float
-    """Clusters less one for wild draws, those of the pooled noise for drawn noise; percentiles of pairs have none to
-    correct for."""
+    freedom: float | Leverage
+    """The degrees of freedom of drawn noise; percentiles of pairs have none to correct for. Wild draws have those of
+    each number by the clusters that decide it."""
+
+    def accuracy(self, statistic: Statistic) -> Accuracy:
+        """Of the spread of a number made of the parameters."""
+        if not isinstance(self.freedom, Leverage):
+            return Accuracy(1.0, self.freedom)
+        theta = self.fit.theta
+        steps = _STEP * np.diag(np.maximum(np.abs(theta), 1))
+        with np.errstate(all="ignore"):  # a number that is infinite here has no gradient
+            gradient = (statistic(theta + steps) - statistic(theta - steps)) / (2 * np.diag(steps))
+        return self.freedom.accuracy(gradient)
 
     def estimate(self, statistic: Statistic) -> Estimate:
         """A number made of the parameters, with its interval."""
-        value, draws = float(statistic(self.fit.theta[None])[0]), statistic(self.theta)
-        low, high = self._ends(value, draws)
-        error = _spread(draws)
-        plain = Estimate.of(value, error, self.degrees_of_freedom, self.fit.num_points)
+        value, draws, accuracy = (
+            float(statistic(self.fit.theta[None])[0]),
+            statistic(self.theta),
+            self.accuracy(statistic),
+        )
+        error, freedom = _spread(draws) / accuracy.overstated, accuracy.degrees_of_freedom
+        low, high = _ends(value, draws, self._stretch(draws, error, freedom))
+        plain = Estimate.of(value, error, freedom, self.fit.num_points)
         return dataclasses.replace(plain, low=low, high=high)
+
+    def _stretch(self, draws: np.ndarray, error: float, freedom: float) -> float:
+        """Of the percentiles: t over normal, or what makes them t errors apart from their middle. A few clusters have
+        percentiles nearer than normal ones, and draws that lie on a bound may have no spread."""
+        tail = (1 - CONFIDENCE) / 2
+        t = float(stats.t.ppf(1 - tail, freedom))
+        if not isinstance(self.freedom, Leverage):
+            return t / float(stats.norm.ppf(1 - tail))
+        low, high = np.quantile(draws, [tail, 1 - tail])
+        return max(2 * t * error / float(high - low), 1.0) if high > low else 1.0
 
     def parameters(self) -> dict[str, Estimate]:
         """Each parameter as the equation writes it; coefficients and E have their ends from the log."""
         law = self.fit.law
-        logs = [self.estimate(lambda theta, place=place: theta[:, place]) for place in range(len(law.names))]
+        columns = [partial(_column, place) for place in range(len(law.names))]
+        logs = [self.estimate(column) for column in columns]
         low, high = (law.natural(np.array([getattr(log, end) for log in logs])) for end in ("low", "high"))
         if law.has_offset:  # whose exponents are not negative, which a stretched end does not know
             low = np.maximum(low, 0)
         with np.errstate(over="ignore", invalid="ignore"):
-            errors = np.array([_spread(draws) for draws in law.natural(self.theta).T])
+            spreads = np.array([_spread(draws) for draws in law.natural(self.theta).T])
+        errors = spreads / [self.accuracy(column).overstated for column in columns]
         return {
             name: dataclasses.replace(
                 logs[place], value=value, low=float(low[place]), high=float(high[place]),
@@ -113,20 +142,20 @@ class Draws:
         scales = np.asarray(scales, dtype=float).reshape(-1, len(self.fit.law.terms))
         labels = np.full(len(scales), "") if arms is None else np.asarray(arms)
         design = self.fit.law.design(scales, labels)
-        values, draws = log_loss(design, self.fit.theta[None])[0], log_loss(design, self.theta) + self.noise[:, None]
-        return [self._prediction(float(value), draw) for value, draw in zip(values, draws.T, strict=True)]
+        return [self._prediction(lambda theta, row=row: log_loss(row[None], theta)[:, 0]) for row in design]
 
-    def _prediction(self, log_value: float, draws: np.ndarray) -> Estimate:
-        low, high = _exp(self._ends(log_value, draws))
-        plain = Estimate.of(log_value, float(draws.std(ddof=1)), self.degrees_of_freedom, self.fit.num_points)
+    def _prediction(self, curve: Statistic) -> Estimate:
+        """The exponential of `curve`, with a run's noise, which all runs tell."""
+        log_value, accuracy = float(curve(self.fit.theta[None])[0]), self.accuracy(curve)
+        of_curve, freedom = (curve(self.theta) - log_value) / accuracy.overstated, accuracy.degrees_of_freedom
+        if isinstance(self.freedom, Leverage):
+            parts = np.array([of_curve.var(ddof=1), self.noise.var(ddof=1)])
+            each = np.array([freedom, self.fit.num_points - self.fit.law.num_free])
+            freedom = float(parts.sum() ** 2 / (parts**2 / each).sum()) if parts.any() else freedom
+        draws, tail = log_value + of_curve + self.noise, (1 - CONFIDENCE) / 2
+        low, high = _exp(_ends(log_value, draws, stats.t.ppf(1 - tail, freedom) / stats.norm.ppf(1 - tail)))
+        plain = Estimate.of(log_value, float(draws.std(ddof=1)), freedom, self.fit.num_points)
         return dataclasses.replace(plain, value=float(np.exp(log_value)), low=float(low), high=float(high))
-
-    def _ends(self, value: float, draws: np.ndarray) -> tuple[float, float]:
-        """The percentiles, stretched about `value` by t over normal."""
-        tail = (1 - CONFIDENCE) / 2
-        stretch = stats.t.ppf(1 - tail, self.degrees_of_freedom) / stats.norm.ppf(1 - tail)
-        low, high = value + stretch * (np.quantile(draws, [tail, 1 - tail]) - value)
-        return min(float(low), value), max(float(high), value)  # draws may all lie on one side, as at a bound
 
 
 def infer(points: Points, law: Law, num_draws: int = NUM_DRAWS, seed: int = 0, delta: float | None = None) -> Draws:
@@ -148,7 +177,7 @@ def draw_noise(fitted: Fit, num_draws: int = NUM_DRAWS, seed: int = 0) -> Draws:
     shocks += shared * rng.normal(size=(num_draws, points.num_clusters))[:, points.clusters]
     theta = _refit(fitted, num_draws, log_losses=fitted.fitted + shocks)
     noise = np.hypot(own, shared) * rng.normal(size=num_draws)
-    return Draws(fit=fitted, method="noise", theta=theta, noise=noise, degrees_of_freedom=freedom)
+    return Draws(fit=fitted, method="noise", theta=theta, noise=noise, freedom=freedom)
 
 
 def noise_parts(fitted: Fit) -> tuple[float, float, int]:
@@ -188,7 +217,7 @@ def draw_pairs(fitted: Fit, num_draws: int = NUM_DRAWS, seed: int = 0) -> Draws:
     counts = rng.multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), size=num_draws)
     theta = _refit(fitted, num_draws, weights=counts[:, points.clusters].astype(float))
     noise = _noise(fitted, num_draws, rng)
-    return Draws(fit=fitted, method="pairs", theta=theta, noise=noise, degrees_of_freedom=np.inf)
+    return Draws(fit=fitted, method="pairs", theta=theta, noise=noise, freedom=np.inf)
 
 
 def draw_wild(fitted: Fit, num_draws: int = NUM_DRAWS, seed: int = 0) -> Draws:
@@ -203,33 +232,17 @@ def draw_wild(fitted: Fit, num_draws: int = NUM_DRAWS, seed: int = 0) -> Draws:
             f"{num_clusters} clusters cannot give intervals for {num_params} parameters; use at least {num_params + 1}:"
             " more sizes, or seeds that are clusters of their own"
         )
-    rng = np.random.default_rng(seed)
-    shocks = wild_factors(fitted.points, num_draws, rng) * deleted_residuals(fitted)
+    rng, leverage = np.random.default_rng(seed), Leverage.of(fitted)
+    shocks = wild_factors(fitted.points, num_draws, rng) * leverage.deleted(fitted.residuals)
     theta = _refit(fitted, num_draws, log_losses=fitted.fitted + shocks)
     noise = _noise(fitted, num_draws, rng)
-    return Draws(fit=fitted, method="wild", theta=theta, noise=noise, degrees_of_freedom=num_clusters - 1)
+    return Draws(fit=fitted, method="wild", theta=theta, noise=noise, freedom=leverage)
 
 
 def wild_factors(points: Points, num_draws: int, rng: np.random.Generator) -> np.ndarray:
     """(num_draws, n): for each draw one factor a cluster, of mean 0 and variance 1 (Webb's six points)."""
     six = np.concatenate([-_SIX_POINTS, _SIX_POINTS])
     return rng.choice(six, size=(num_draws, points.num_clusters))[:, points.clusters]
-
-
-def deleted_residuals(fitted: Fit) -> np.ndarray:
-    """(n,) residuals of each cluster from a fit without it, to first order: (I - H_gg)^-1 r_g."""
-    coordinates = Coordinates.of(fitted.law, fitted.points)
-    centred = coordinates.centred(fitted.theta)
-    _, jacobian = log_loss_and_jacobian(coordinates.design, centred[None])
-    left, sizes, _ = np.linalg.svd(jacobian[0], full_matrices=False)
-    basis = left[:, sizes > 1e-10 * sizes[0]]
-    residuals, deleted = fitted.residuals, np.empty(len(fitted.points))
-    for cluster in range(fitted.points.num_clusters):
-        rows = fitted.points.clusters == cluster
-        values, vectors = np.linalg.eigh(np.eye(rows.sum()) - basis[rows] @ basis[rows].T)
-        # A cluster that a parameter serves alone has no residual in that direction, and an eigenvalue of 0.
-        deleted[rows] = vectors @ ((vectors.T @ residuals[rows]) / np.maximum(values, _LOWEST_EIGENVALUE))
-    return deleted
 
 
 def _refit(
@@ -249,12 +262,23 @@ def _noise(fitted: Fit, num_draws: int, rng: np.random.Generator) -> np.ndarray:
     return rng.choice(fitted.residuals, num_draws) * rng.choice([-1.0, 1.0], num_draws) * spread
 
 
+def _column(place: int, theta: np.ndarray) -> np.ndarray:
+    return theta[:, place]
+
+
 def _spread(draws: np.ndarray) -> float:
     """The standard deviation of draws, as their middle 68 % tell it: a few draws at a bound, where a coefficient may be
     any number, do not make it. Of skewed draws it is the smaller: beta's of Epoch AI's points 0.018, where the standard
     deviation is 0.021."""
     low, high = np.quantile(draws, stats.norm.cdf([-1.0, 1.0]))
     return float(high - low) / 2
+
+
+def _ends(value: float, draws: np.ndarray, stretch: float) -> tuple[float, float]:
+    """The percentiles, stretched about `value`."""
+    tail = (1 - CONFIDENCE) / 2
+    low, high = value + stretch * (np.quantile(draws, [tail, 1 - tail]) - value)
+    return min(float(low), value), max(float(high), value)  # draws may all lie on one side, as at a bound
 
 
 def _exp(logs: tuple[float, float]) -> np.ndarray:

@@ -20,6 +20,7 @@ from helpers.analysis.fits.fit import Fit, fit
 from helpers.analysis.fits.holdout import HeldOut, predict_held_out
 from helpers.analysis.fits.intervals import MANY_CLUSTERS, NUM_DRAWS, Draws
 from helpers.analysis.fits.laws import OFFSET_POWER_LAW, POWER_LAW, Law
+from helpers.analysis.fits.leverage import Leverage
 from helpers.analysis.fits.objective import HUBER, LEAST_SQUARES
 from helpers.analysis.fits.points import Points
 from helpers.analysis.fits.regression import Regression
@@ -124,7 +125,8 @@ def _of_draws(draws: Draws, ahead: Sequence[Sequence[float]], notes: Sequence[st
         },
         "interval": {
             "level": CONFIDENCE, "method": draws.method, "num_draws": len(draws.theta),
-            "num_clusters": fitted.points.num_clusters, "degrees_of_freedom": draws.degrees_of_freedom,
+            "num_clusters": fitted.points.num_clusters,
+            "degrees_of_freedom": None if isinstance(draws.freedom, Leverage) else draws.freedom,
         },
         "correlations_of_logs": {
             name: dict(zip(law.names, row, strict=True)) for name, row in zip(law.names, correlations, strict=True)
@@ -277,7 +279,8 @@ def _ends(estimate: Estimate) -> dict[str, float]:
 
 
 def _interval(estimate: Estimate) -> dict[str, float]:
-    return {name: getattr(estimate, name) for name in ("value", "low", "high", "standard_error")}
+    names = ("value", "low", "high", "standard_error", "degrees_of_freedom")
+    return {name: getattr(estimate, name) for name in names}
 
 
 def plain(value: Any) -> Any:

@@ -21,8 +21,10 @@ from scipy import linalg, optimize
 from helpers.studies.ergodic.structured import Covariance, Groups, NestedCovariance
 
 RESIDUAL = "residual"
-_LOWEST, _HIGHEST = -18.0, 25.0
-"""Logs of a variance, in units of what least squares with a level for each group leaves."""
+_LOWEST, _LOWEST_RESIDUAL, _HIGHEST, _BEYOND = -18.0, -14.0, 7.0, 5.0
+"""Logs of a variance, in units of what least squares with a level for each crossed group leaves: from nothing to far
+more than can be left; a crossed factor's reaches as far beyond the variance of its levels' means. Wider bounds hold
+variances at which the likelihood is rounding, and may look like the highest of all."""
 _STARTS = tuple(itertools.product((-0.5, -4.0), (-0.5, -3.0)))
 """Logs of the variances of the groups, and of the residual."""
 
@@ -43,9 +45,9 @@ class MixedFit:
     log_likelihood: float
     """Restricted, with its constant, so that it can be compared with other programs'."""
 
-    def solve(self, values_N: np.ndarray) -> np.ndarray:
-        """The inverse of the observations' covariance, times `values_N`."""
-        return self.observations.solve(values_N[:, None])[:, 0] / self.unit**2
+    def solve(self, values_NQ: np.ndarray) -> np.ndarray:
+        """The inverse of the observations' covariance, times each column."""
+        return self.observations.solve(values_NQ) / self.unit**2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +82,14 @@ class _Model:
         except linalg.LinAlgError:  # variances so far apart that V is singular in floating point
             return 1e30, np.zeros(len(logs))
         left_N = fixed.project(self.y_N)
+        squares = float(self.y_N @ left_N)
+        if not squares > 0:  # rounding: a sum of squares
+            return 1e30, np.zeros(len(logs))
         slopes = [float((left_N @ level) @ (left_N @ level)) for level in self.crossed.values()]
         traces = [fixed.trace_of(level) for level in self.crossed.values()]
         nested_slopes, nested_traces = fixed.by_level(left_N)
         slopes, traces = np.array(slopes + nested_slopes), np.array(traces + nested_traces)
-        loss = (covariance.log_volume + fixed.log_volume + float(self.y_N @ left_N)) / 2
+        loss = (covariance.log_volume + fixed.log_volume + squares) / 2
         return loss, np.exp(logs) * (traces - slopes) / 2
 
 
@@ -113,11 +118,11 @@ def fit_mixed(
         nested=_groups(nested),
         known_NL=np.zeros((len(y_N), 0)) if known_NL is None else known_NL / unit,
     )
-    bounds = [(_LOWEST, _HIGHEST)] * len(model.names)
+    bounds = _bounds(model, [*crossed.values()])
     ends = [
         optimize.minimize(model.loss_and_gradient, start, jac=True, method="L-BFGS-B", bounds=bounds,
                           options={"ftol": 1e-13, "gtol": 1e-7, "maxiter": 300})
-        for start in _starts(model, [*crossed.values(), *nested.values()])
+        for start in _starts(model, [*crossed.values(), *nested.values()], bounds)
     ]  # fmt: skip
     best = min(ends, key=lambda end: end.fun)
     return _fit(model, best.x, float(best.fun), middle, unit)
@@ -138,7 +143,14 @@ def _fit(model: _Model, logs: np.ndarray, loss: float, middle: np.ndarray, unit:
     )
 
 
-def _starts(model: _Model, factors: list[np.ndarray]) -> list[np.ndarray]:
+def _bounds(model: _Model, crossed: list[np.ndarray]) -> list[tuple[float, float]]:
+    """Of the logs of the variances."""
+    means = [np.log(max(_variance_of_means(model.y_N, levels), 1.0)) for levels in crossed]
+    of_crossed = [(_LOWEST, float(log) + _BEYOND) for log in means]
+    return [*of_crossed, *[(_LOWEST, _HIGHEST)] * len(model.nested), (_LOWEST_RESIDUAL, _HIGHEST)]
+
+
+def _starts(model: _Model, factors: list[np.ndarray], bounds: list[tuple[float, float]]) -> list[np.ndarray]:
     """The factor that dominates has the variance of its levels' means, the others and the residual lower ones."""
     means = [_variance_of_means(model.y_N, levels) for levels in factors]
     largest = int(np.argmax(means))
@@ -146,7 +158,7 @@ def _starts(model: _Model, factors: list[np.ndarray]) -> list[np.ndarray]:
     for others, residual in _STARTS:
         logs = np.full(len(means) + 1, others)
         logs[largest], logs[-1] = np.log(max(means[largest], 1e-6)), residual
-        starts.append(np.clip(logs, _LOWEST, _HIGHEST))
+        starts.append(np.clip(logs, *np.transpose(bounds)))
     return starts
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 
 from helpers.analysis.estimates import Estimate, PaperMeans
 from helpers.studies.ergodic.mixed_model import RESIDUAL, MixedFit, fit_mixed
+from helpers.studies.ergodic.structured import Groups
 
 MOST_OF_PAPERS = 0.1
 """Of the variance of the slope that runs leave. Above it a test that knows the noise of runs alone, as Page's does,
@@ -59,20 +60,30 @@ class SlopeModel:
         papers = self.variance_of_papers(self.fit.weights_PN[1])
         return papers / max(float(self.fit.covariance_PP[1, 1]) - papers, np.finfo(float).tiny)
 
-    def reactions(self) -> np.ndarray:
-        """(N,) what papers do to each row, as best predicted where there is no slope (Henderson 1975, Biometrics
-        31:423)."""
-        xe_N = self.rows["xe"].to_numpy(float)
-        precision_N = self.fit.solve(np.ones(len(xe_N)))
-        level = precision_N @ xe_N / precision_N.sum()
-        components = self.rows["component"].to_numpy()
-        left = pd.Series(self.log2_k * self.fit.solve(xe_N - level)).groupby(components).transform("sum")
-        return self.reaction_variance * left.to_numpy() * self.log2_k
+    def reactions(self, xe_NQ: np.ndarray) -> np.ndarray:
+        """What papers do to each row of each column of XE, as best predicted where there is no slope (Henderson 1975,
+        Biometrics 31:423)."""
+        precision_N = self.fit.solve(np.ones((len(xe_NQ), 1)))[:, 0]
+        level_Q = precision_N @ xe_NQ / precision_N.sum()
+        papers_NC = self._reacting
+        return self.reaction_variance * papers_NC @ (papers_NC.T @ self.fit.solve(xe_NQ - level_Q))
+
+    def noise_of_runs(self) -> np.ndarray:
+        """(N, Q) whose product with its transpose is the covariance of the rows by the noise of runs and cells."""
+        cells, runs = (np.sqrt(self.fit.variances[name]) for name in (RESIDUAL, "run"))
+        return np.hstack([cells * np.eye(len(self.rows)), runs * _levels(self.rows["run_id"])])
+
+    def noise_of_papers(self) -> np.ndarray:
+        """(N, C) the same, by papers."""
+        return np.sqrt(self.reaction_variance) * self._reacting
+
+    @property
+    def _reacting(self) -> np.ndarray:
+        return _levels(self.rows["component"]) * self.log2_k[:, None]
 
     def variance_of_papers(self, weights_N: np.ndarray) -> float:
         """Of a weighted sum of the rows' XE."""
-        moved = pd.Series(weights_N * self.log2_k).groupby(self.rows["component"].to_numpy()).sum()
-        return self.reaction_variance * float((moved**2).sum())
+        return float(((weights_N @ self.noise_of_papers()) ** 2).sum())
 
 
 def slope_model(rows: pd.DataFrame) -> SlopeModel:
@@ -150,7 +161,8 @@ def permutation_test(
     Components' means, and seeds', are taken out first. What is left of a run is one number, and runs on many components
     have a smaller deviation: numbers are exchanged in units of the deviation that the model gives each. To each
     permutation the papers' noise is added, which no exchange of runs holds, and which is taken out of what is exchanged
-    as far as it can be predicted. All permutations where they are few, else
+    as far as it can be predicted. What was taken out leaves less noise than runs have, in the usual grid by 15 % of its
+    variance: what is exchanged is stretched by what the model says of that. All permutations where they are few, else
     (1 + exceedances) / (1 + permutations), so never 0.
     """
     runs = rows.drop_duplicates("run_id").set_index("run_id")[["k", "seed"]]
@@ -161,12 +173,15 @@ def permutation_test(
     x_R = _weighted_centred(np.log2(runs["k"].to_numpy(float)), deviation_R, blocks_R)
     score_R = x_R / deviation_R
     observed = float(score_R @ (means.of_runs(xe_N) / deviation_R))
-    exchangeable_R = means.of_runs(xe_N - model.reactions()) / deviation_R
+    weights_N, of_runs_NQ = means.weights(score_R / deviation_R), model.noise_of_runs()
+    columns_NQ = np.column_stack([xe_N, of_runs_NQ, model.noise_of_papers()])
+    left_RQ = means.of_runs(columns_NQ - model.reactions(columns_NQ)) / deviation_R[:, None]
+    variance, exchanged = ((weights_N @ of_runs_NQ) ** 2).sum(), _exchanged_variance(score_R, left_RQ[:, 1:], blocks_R)
+    exchangeable_R = left_RQ[:, 0] * (math.sqrt(variance / exchanged) if exchanged > 0 else 1.0)
     rng = np.random.default_rng(seed)
     whole = math.prod(math.factorial(count) for count in np.bincount(blocks_R)) <= num_permutations
     orders = _all_orders(blocks_R) if whole else _random_orders(blocks_R, num_permutations, rng)
     exchanged = np.array([exchangeable_R[order] @ score_R for order in orders])
-    weights_N = means.weights(score_R / deviation_R)
     papers = rng.normal(0, math.sqrt(model.variance_of_papers(weights_N)), len(exchanged))
     sizes = np.abs(exchanged + papers)
     extra = 0 if whole else 1
@@ -200,8 +215,8 @@ def trend_test(by_seed: pd.DataFrame, num_permutations: int = _NUM_PERMUTATIONS,
 class _RunMeans:
     """What the means of components leave of each run: the mean of its rows, linear in XE."""
 
-    run_N: np.ndarray
-    """The run of each row, as a place among the runs."""
+    runs: Groups
+    """Of rows."""
     counts_R: np.ndarray
     components_NC: np.ndarray
     """The components' indicators, and beside them their pseudoinverse (C, N)."""
@@ -212,18 +227,18 @@ class _RunMeans:
         run_N = runs.index.get_indexer(rows["run_id"])
         components = _levels(rows["component"])
         return cls(
-            run_N=run_N, counts_R=np.bincount(run_N), components_NC=components,
+            runs=Groups.of(run_N), counts_R=np.bincount(run_N), components_NC=components,
             inverse_CN=components.T / components.sum(axis=0)[:, None],
         )  # fmt: skip
 
-    def of_runs(self, xe_N: np.ndarray) -> np.ndarray:
-        """(R,)"""
-        left_N = xe_N - self.components_NC @ (self.inverse_CN @ xe_N)
-        return np.bincount(self.run_N, left_N) / self.counts_R
+    def of_runs(self, xe_NQ: np.ndarray) -> np.ndarray:
+        """(R, Q)"""
+        left_NQ = xe_NQ - self.components_NC @ (self.inverse_CN @ xe_NQ)
+        return (self.runs.sums(left_NQ).T / self.counts_R).T
 
     def weights(self, weights_R: np.ndarray) -> np.ndarray:
         """(N,) the weight of each row in a weighted sum of the runs."""
-        spread_N = (weights_R / self.counts_R)[self.run_N]
+        spread_N = self.runs.spread(weights_R / self.counts_R)
         return spread_N - self.inverse_CN.T @ (self.components_NC.T @ spread_N)
 
 
@@ -245,6 +260,17 @@ def _weighted_centred(values_R: np.ndarray, deviation_R: np.ndarray, blocks_R: n
     weights = 1 / deviation_R**2
     means = np.bincount(blocks_R, weights * values_R) / np.bincount(blocks_R, weights)
     return values_R - means[blocks_R]
+
+
+def _exchanged_variance(score_R: np.ndarray, left_RQ: np.ndarray, blocks_R: np.ndarray) -> float:
+    """Of a score over what is left of runs, by exchanges within blocks; the sum over the columns."""
+    blocks = Groups.of(blocks_R)
+    sizes = np.bincount(blocks_R)
+    scores_B, left_BQ = (
+        blocks.sums((values - blocks.spread(blocks.sums(values) / sizes[:, None])) ** 2)
+        for values in (score_R[:, None], left_RQ)
+    )
+    return float((scores_B * left_BQ / np.maximum(sizes - 1, 1)[:, None]).sum())
 
 
 def _random_orders(blocks_R: np.ndarray, num_permutations: int, rng: np.random.Generator) -> Iterator[np.ndarray]:

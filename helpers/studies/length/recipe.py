@@ -25,9 +25,10 @@ from helpers.runs.result_file import Measured
 from helpers.studies.length.evaluate import evaluate, sequences_of
 from helpers.studies.length.rows import batch_of
 from helpers.training.accelerator import choose_micro_batch
+from helpers.training.optimizer import make_optimizer
 from helpers.training.recipe import Recipe
 from helpers.training.run import Run
-from helpers.training.state import Stepped, TrainState, descend, make_optimizer
+from helpers.training.state import Stepped, TrainState, descend
 
 _CARRIED, _BEST, _BEST_STEP, _RECORD, _WAITED = "carried", "best_xe", "best_step", "record_xe", "waited"
 _BEST_WEIGHTS = "best/"

@@ -30,10 +30,11 @@ from helpers.studies.samples.stream import (
     train_stream,
     validation_stream,
 )  # fmt: skip
+from helpers.training.optimizer import make_optimizer
 from helpers.training.recipe import Recipe
 from helpers.training.run import Run
 from helpers.training.schedule import learning_rate
-from helpers.training.state import Stepped, TrainState, make_optimizer
+from helpers.training.state import Stepped, TrainState
 
 _TABLE = ("embedding.weight", "embedding_norm.weight", "embedding_norm.bias")
 
