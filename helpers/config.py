@@ -6,6 +6,7 @@ never resume or overwrite another run. How a run is executed (`ExecutionConfig`)
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -285,7 +286,7 @@ class RunConfig:
             data["allocation"] = "full"
         return science
 
-    @property
+    @functools.cached_property
     def run_id(self) -> str:
         """A readable name that ends in a hash of `science`; safe as a file name on every system."""
         words = [self.study, Path(self.data.source).stem, *self.model.words, f"k{self.k}", f"s{self.seed}"]

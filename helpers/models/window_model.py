@@ -15,7 +15,7 @@ class WindowModel(nn.Module):
     """A causal language model as a function of windows: BOS and the first T - 1 tokens in, the loss of all T out.
 
     No attention mask and no padding: a window costs exactly its T positions, and the attention stays on its fast
-    causal path. The forward is the whole computation, so that Accelerate's autocast and gradient reduction see it.
+    causal path. The forward is the whole computation, so that autocast sees it.
     """
 
     def __init__(self, model: LanguageModel, bos_id: int):

@@ -61,7 +61,9 @@ def _fits(accelerator: Accelerator, model: WindowModel, windows: int, window_tok
     torch.cuda.reset_peak_memory_stats(device)
     try:
         tokens_BT = torch.zeros(windows, window_tokens, dtype=torch.long, device=device)
-        accelerator.backward(model(tokens_BT) / tokens_BT.numel())
+        with accelerator.autocast():
+            loss = model(tokens_BT)
+        accelerator.backward(loss / tokens_BT.numel())
     except torch.cuda.OutOfMemoryError:
         return False
     finally:

@@ -48,8 +48,8 @@ class TrainState:
 
     accelerator: Accelerator
     model: nn.Module
-    """A module that holds the language model as `model` (such as WindowModel), of which Accelerate changes the forward
-    alone."""
+    """A module that holds the language model as `model` (such as WindowModel). Accelerate does not prepare it: that
+    wraps its forward as `forward` does, and imports as much as torch itself."""
     optimizer: Any
     micro_batch: int
     step: int = 0
@@ -59,6 +59,11 @@ class TrainState:
     """What a study carries from step to step beside the weights, such as contexts or a counter: it travels in the
     checkpoint as they do."""
     loss: LossMean = field(default_factory=LossMean)
+
+    def forward(self, *inputs: torch.Tensor | None) -> Any:
+        """Of the model, in the run's precision."""
+        with self.accelerator.autocast():
+            return self.model(*inputs)
 
     @property
     def weights(self) -> Tensors:
@@ -89,14 +94,12 @@ class Stepped:
 def window_state(run: Run, accelerator: Accelerator) -> TrainState:
     """A run on windows at step 0."""
     config, cache = run.config, run.cache
-    window_model = WindowModel(build_model(config.model, cache.vocab_size, cache.bos_id, config.seed), cache.bos_id)
-    optimizer = make_optimizer(config.train, window_model.to(accelerator.device))
-    model, optimizer = accelerator.prepare(window_model, optimizer)
-    model.train()
+    model = WindowModel(build_model(config.model, cache.vocab_size, cache.bos_id, config.seed), cache.bos_id)
+    model.to(accelerator.device).train()
     return TrainState(
         accelerator=accelerator,
         model=model,
-        optimizer=optimizer,
+        optimizer=accelerator.prepare(make_optimizer(config.train, model)),
         micro_batch=choose_micro_batch(config, accelerator, model),
     )
 
@@ -106,7 +109,7 @@ def window_step(run: Run, state: TrainState) -> Stepped:
     batch = run.dataset.batch(state.step)
     tokens_BT = own_share(torch.from_numpy(batch.tokens)).to(state.accelerator.device, non_blocking=True)
     parts = tokens_BT.split(state.micro_batch) if len(tokens_BT) else ()
-    return descend(run, state, (state.model(part) / batch.num_tokens for part in parts))
+    return descend(run, state, (state.forward(part) / batch.num_tokens for part in parts))
 
 
 def descend(run: Run, state: TrainState, losses: Iterable[torch.Tensor]) -> Stepped:

@@ -59,16 +59,16 @@ def start(run: Run, accelerator: Accelerator) -> TrainState:
     sequences_of(run)
     batch_of(run, 0)
     config, bos_id = run.config, run.cache.bos_id
-    model = RowModel(build_model(config.model, run.cache.vocab_size, bos_id, config.seed)).to(accelerator.device)
-    optimizer = make_optimizer(config.train, model)
-    with accelerator.autocast():
-        micro_batch = choose_micro_batch(config, accelerator, WindowModel(model.model, bos_id))
-    model, optimizer = accelerator.prepare(model, optimizer)
-    model.train()
+    model = RowModel(build_model(config.model, run.cache.vocab_size, bos_id, config.seed))
+    model.to(accelerator.device).train()
     best = {_BEST: torch.tensor(float("inf"), dtype=torch.float64), _BEST_STEP: torch.tensor(0)}
     patience = {_RECORD: torch.tensor(float("inf"), dtype=torch.float64), _WAITED: torch.tensor(0)}
     return TrainState(
-        accelerator=accelerator, model=model, optimizer=optimizer, micro_batch=micro_batch, extra=best | patience
+        accelerator=accelerator,
+        model=model,
+        optimizer=accelerator.prepare(make_optimizer(config.train, model)),
+        micro_batch=choose_micro_batch(config, accelerator, WindowModel(model.model, bos_id)),
+        extra=best | patience,
     )
 
 
@@ -82,7 +82,7 @@ def step(run: Run, state: TrainState) -> Stepped:
         for first in range(0, len(rows_BT), state.micro_batch):
             place = slice(first, first + state.micro_batch)
             begin = _begin(run, state, batch.continues[place], place)
-            loss, after_LBHIE = state.model(rows_BT[place], begin)
+            loss, after_LBHIE = state.forward(rows_BT[place], begin)
             left.append(after_LBHIE.detach() if kind in ("carried", "passed") else None)
             yield loss / num_targets
 

@@ -48,10 +48,7 @@ def start(run: Run, accelerator: Accelerator) -> TrainState:
         rows_VD = pretrained_embedding(config.model.embedding_from, tuple(model.model.embedding.weight.shape))
         model.model.embedding.weight.data = rows_VD
     _freeze(model, embedding=config.model.embedding == "frozen", context=config.model.context != "learned")
-    model, optimizer = accelerator.prepare(
-        model,
-        make_optimizer(config.train, model.to(accelerator.device)),  # one device: both stay as they are
-    )
+    optimizer = accelerator.prepare(make_optimizer(config.train, model.to(accelerator.device)))
     state = TrainState(accelerator=accelerator, model=model, optimizer=optimizer, micro_batch=1)
     state.extra = {} if run.dataset.order.lead_steps else _counters()
     return state

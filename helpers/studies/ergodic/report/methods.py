@@ -28,10 +28,10 @@ _METHODS = (
     "degrees of freedom as runs less two, and less one for each further seed. The smallest slope that its test detects "
     "is (t_.975 + t_.8) of its standard errors.",
     "Checks that assume less. A permutation of K over the runs of a seed after the component means are taken out "
-    "(Freedman & Lane), in units of the deviation of a run of so many components, with the papers' noise added; Page's "
-    "test of a trend with seeds as blocks, by permutation, and not where papers make more than a tenth as much of the "
-    "slope's variance as runs do, which it does not know; a bootstrap that draws runs again, and papers for all runs "
-    "alike, which is too narrow for a handful of runs.",
+    "(Freedman & Lane), in units of the deviation of a run of so many components, stretched by what taking them out "
+    "leaves too little, with the papers' noise added; Page's test of a trend with seeds as blocks, by permutation, and "
+    "not where papers make more than a tenth as much of the slope's variance as runs do, which it does not know; a "
+    "bootstrap that draws runs again, and papers for all runs alike, which is too narrow for a handful of runs.",
     "Equivalence. The shuffle control is judged at each K by two one-sided tests (Schuirmann), over seeds and papers, "
     "against what theory allows there, ln K / T.",
     "Multiplicity. The slope is the one primary test, at 5 %. The contrasts of components carry Holm's and Benjamini & "
