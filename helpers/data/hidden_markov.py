@@ -90,17 +90,18 @@ def sample(tensor_XSS: np.ndarray, num_windows: int, num_tokens: int, rng: np.ra
     return symbols_BT
 
 
-def log_likelihood(tensor_XSS: np.ndarray, windows_BT: np.ndarray) -> np.ndarray:
-    """ln P(x_t | x_<t, this process) [B, T] in nats, by the forward filter, scaled at every position."""
-    belief_BS = np.broadcast_to(stationary(tensor_XSS), (len(windows_BT), tensor_XSS.shape[1]))
-    loglik_BT = np.empty(windows_BT.shape)
-    for position, symbol_B in enumerate(windows_BT.T):
-        joint_BS = np.einsum("bi,bij->bj", belief_BS, tensor_XSS[symbol_B])
-        probability_B = joint_BS.sum(axis=1)
-        with np.errstate(divide="ignore"):  # a symbol that this process cannot emit has log-likelihood -inf
-            loglik_BT[:, position] = np.log(probability_B)
-        belief_BS = joint_BS / np.where(probability_B > 0, probability_B, 1)[:, None]
-    return loglik_BT
+def log_likelihood(tensors_KXSS: np.ndarray, windows_BT: np.ndarray) -> np.ndarray:
+    """ln P(x_t | x_<t, process k) [K, B, T] in nats, by the forward filter, scaled at every position."""
+    num_processes, states = len(tensors_KXSS), tensors_KXSS.shape[2]
+    start_KS = np.stack([stationary(tensor_XSS) for tensor_XSS in tensors_KXSS])
+    belief_KBS = np.broadcast_to(start_KS[:, None], (num_processes, len(windows_BT), states))
+    probability_TKB = np.empty((windows_BT.shape[1], num_processes, len(windows_BT)))
+    for symbol_B, probability_KB in zip(windows_BT.T, probability_TKB, strict=True):
+        joint_KBS = np.einsum("kbi,kbij->kbj", belief_KBS, tensors_KXSS[:, symbol_B])
+        joint_KBS.sum(axis=2, out=probability_KB)
+        belief_KBS = joint_KBS / np.where(probability_KB > 0, probability_KB, 1)[:, :, None]
+    with np.errstate(divide="ignore"):  # a symbol that a process cannot emit has log-likelihood -inf
+        return np.log(probability_TKB).transpose(1, 2, 0)
 
 
 def mixture_log_loss(loglik_KBT: np.ndarray, prior_K: np.ndarray) -> np.ndarray:
@@ -132,6 +133,6 @@ def entropy_rate(tensor_XSS: np.ndarray, num_tokens: int = 200_000, seed: int = 
     sequences, whose first tenth is left out so that the filter has forgotten its start.
     """
     rng = np.random.Generator(np.random.Philox(key=[seed, 0]))
-    loss_BT = -log_likelihood(tensor_XSS, sample(tensor_XSS, 100, num_tokens // 100, rng))
-    per_sequence = loss_BT[:, loss_BT.shape[1] // 10 :].mean(axis=1)
+    (loglik_BT,) = log_likelihood(tensor_XSS[None], sample(tensor_XSS, 100, num_tokens // 100, rng))
+    per_sequence = -loglik_BT[:, loglik_BT.shape[1] // 10 :].mean(axis=1)
     return float(per_sequence.mean()), float(per_sequence.std(ddof=1) / np.sqrt(len(per_sequence)))

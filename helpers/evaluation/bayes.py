@@ -34,12 +34,12 @@ class BayesReference:
     def posterior(self, tokens_BT: np.ndarray) -> np.ndarray:
         """P(component | x_<t) [K, B, T] before each token, of the components that the run's training holds."""
         active = np.flatnonzero(self.prior_K)
-        loglik_KBT = np.stack([hidden_markov.log_likelihood(self.processes[c], tokens_BT) for c in active])
+        loglik_KBT = hidden_markov.log_likelihood(self.processes[active], tokens_BT)
         return hidden_markov.posterior(loglik_KBT, self.prior_K[active])
 
     def values(self, tokens_BT: np.ndarray, paper_B: np.ndarray) -> dict[str, Any]:
         """Bayes values of windows, as a mixture and knowing each window's component."""
-        loglik_KBT = np.stack([hidden_markov.log_likelihood(process, tokens_BT) for process in self.processes])
+        loglik_KBT = hidden_markov.log_likelihood(self.processes, tokens_BT)
         mixture_T = hidden_markov.mixture_log_loss(loglik_KBT, self.prior_K).mean(axis=0)
         known_BT = -loglik_KBT[self.true_component[paper_B], np.arange(len(tokens_BT))]
         known_T = known_BT.mean(axis=0)

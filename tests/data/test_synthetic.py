@@ -35,7 +35,7 @@ def sequence_probability(tensor: np.ndarray, sequence: np.ndarray) -> float:
 def test_filter_agrees_with_enumeration() -> None:
     for tensor in processes(SMALL):
         expected = [sequence_probability(tensor, sequence) for sequence in SEQUENCES]
-        assert np.exp(log_likelihood(tensor, SEQUENCES).sum(axis=1)) == pytest.approx(expected, rel=1e-12)
+        assert np.exp(log_likelihood(tensor[None], SEQUENCES)[0].sum(axis=1)) == pytest.approx(expected, rel=1e-12)
         assert sum(expected) == pytest.approx(1)
 
 
@@ -47,14 +47,14 @@ def test_mixture_loss_agrees_with_enumeration(prior: list[float]) -> None:
         return sum(w * sequence_probability(t, sequence) for w, t in zip(weights, processes(SMALL), strict=True))
 
     expected = [[np.log(mixture(s[:n]) / mixture(s[: n + 1])) for n in range(5)] for s in SEQUENCES]
-    loglik_KBT = np.stack([log_likelihood(tensor, SEQUENCES) for tensor in processes(SMALL)])
+    loglik_KBT = log_likelihood(processes(SMALL), SEQUENCES)
     assert mixture_log_loss(loglik_KBT, np.array(prior)) == pytest.approx(np.array(expected), rel=1e-9)
 
 
 def test_excess_over_knowing_the_component_is_its_mutual_information_with_the_window() -> None:
     """Summed over positions, in expectation over all sequences: I(C; X_1..n) = H(X) - H(X | C), at most ln K."""
     tensors = processes(SMALL)
-    loglik_KBT = np.stack([log_likelihood(tensor, SEQUENCES) for tensor in tensors])
+    loglik_KBT = log_likelihood(tensors, SEQUENCES)
     p_KB = np.exp(loglik_KBT.sum(axis=2))
     p_B = p_KB.mean(axis=0)
     excess = p_B @ mixture_log_loss(loglik_KBT, np.ones(3)).sum(axis=1) - (p_KB * -np.log(p_KB)).sum(axis=1).mean()
@@ -70,7 +70,8 @@ def test_a_markov_chain_is_a_case() -> None:
     assert pi @ transition == pytest.approx(pi)
     expected = [np.log(pi[s[0]]) + np.log(transition[s[:-1], s[1:]]).sum() for s in SEQUENCES]
     # The chain's tensor emits the symbol it moves to, so a stationary start is one move from the stationary law.
-    assert log_likelihood(markov_chain(transition), SEQUENCES).sum(axis=1) == pytest.approx(expected, rel=1e-12)
+    (loglik_BT,) = log_likelihood(markov_chain(transition)[None], SEQUENCES)
+    assert loglik_BT.sum(axis=1) == pytest.approx(expected, rel=1e-12)
 
 
 def test_entropy_rate_of_a_markov_chain_is_the_closed_form() -> None:

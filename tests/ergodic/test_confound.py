@@ -76,10 +76,8 @@ class IdealLearner:
         return windows, read_windows(self.flat, windows, config.data.window_tokens)
 
     def log_likelihood(self, config: RunConfig, names: tuple[str, ...], tokens_BT: np.ndarray) -> np.ndarray:
-        processes = hidden_markov.processes(config.data.synthetic)
-        return np.stack(
-            [hidden_markov.log_likelihood(processes[self.cache.components.index(n)], tokens_BT) for n in names]
-        )
+        places = [self.cache.components.index(name) for name in names]
+        return hidden_markov.log_likelihood(hidden_markov.processes(config.data.synthetic)[places], tokens_BT)
 
     def identification_cost(self, config: RunConfig) -> float:
         """By Bayes' rule: what the tokens 1 to 99 tell about the component, ln p(c | x_0..99) - ln p(c | x_0), over 99.

@@ -154,7 +154,7 @@ def test_a_perfect_model_has_the_bayes_loss(storage: Storage, cache: TokenCache,
     active = [cache.components.index(name) for name in selection.components]
 
     def exact(model: WindowModel, tokens_BT: np.ndarray) -> np.ndarray:
-        loglik = np.stack([hidden_markov.log_likelihood(processes[number], tokens_BT) for number in active])
+        loglik = hidden_markov.log_likelihood(processes[active], tokens_BT)
         return hidden_markov.mixture_log_loss(loglik, np.ones(3))
 
     monkeypatch.setattr("helpers.evaluation.eval_xe.cross_entropy", exact)
