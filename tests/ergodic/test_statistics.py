@@ -306,18 +306,21 @@ def test_interval_false_positives_and_equivalence_keep_their_rates(tmp_path) -> 
 
 
 def test_the_committed_rates_are_those_that_are_claimed() -> None:
-    """Of every truth of the benchmark: where one share in a thousand does not lie, if intervals hold 95 % and tests err
-    in 5 %. The shares of several K of one grid are nearly one number, so that grids are what is counted."""
+    """Of every truth of the benchmark: within the 99 % band of 400 draws, too wide as wrong as too narrow. Page's test
+    is said of some grids only; the shares of several K of one grid are nearly one number, so that grids are counted."""
     measured = json.loads(COVERAGE.read_text())
     assert measured["truths"] == {name: asdict(truth) for name, truth in coverage.RANGES.items()}
-    grids = measured["grids"]
+    assert measured["grids"] >= 400
     for name, rates in measured["ranges"].items():
-        for statistic in ("slope", "matched", "area", "amount"):
-            low, high = stats.binom.interval(0.999, grids, 0.95)
-            assert low <= rates[f"{statistic}_covers"] * grids <= high + 1e-9, (name, statistic)
-        low, high = stats.binom.interval(0.999, grids, 0.05)
+        for statistic in ("slope", "matched", "area", "amount", "repetition"):
+            assert 0.922 <= rates.get(f"{statistic}_covers", 0.95) <= 0.978, (name, statistic)
         for statistic in ("permutation_rejects", "control_accepts_at_the_largest"):
-            assert low <= rates[statistic] * grids <= high + 1e-9, (name, statistic)
+            assert 0.022 <= rates[statistic] <= 0.078, (name, statistic)
+        assert 0.9 <= rates["slope_error_over_deviation"] <= 1.1, name
+        said = round(rates["trend_is_said"] * measured["grids"])
+        if said:
+            low, high = stats.binom.interval(0.99, said, 0.05)
+            assert low <= rates["trend_rejects"] * said <= high + 1e-9, name
 
 
 def test_findings_of_a_whole_grid(tmp_path) -> None:
