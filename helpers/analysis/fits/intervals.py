@@ -75,11 +75,8 @@ class Draws:
 
     def estimate(self, statistic: Statistic) -> Estimate:
         """A number made of the parameters, with its interval."""
-        value, draws, accuracy = (
-            float(statistic(self.fit.theta[None])[0]),
-            statistic(self.theta),
-            self.accuracy(statistic),
-        )
+        value, draws = float(statistic(self.fit.theta[None])[0]), statistic(self.theta)
+        accuracy = self.accuracy(statistic)
         error, freedom = _spread(draws) / accuracy.overstated, accuracy.degrees_of_freedom
         low, high = _ends(value, draws, self._stretch(draws, error, freedom))
         plain = Estimate.of(value, error, freedom, self.fit.num_points)
