@@ -101,7 +101,7 @@ def log_likelihood(tensors_KXSS: np.ndarray, windows_BT: np.ndarray) -> np.ndarr
         joint_KBS.sum(axis=2, out=probability_KB)
         belief_KBS = joint_KBS / np.where(probability_KB > 0, probability_KB, 1)[:, :, None]
     with np.errstate(divide="ignore"):  # a symbol that a process cannot emit has log-likelihood -inf
-        return np.log(probability_TKB).transpose(1, 2, 0)
+        return np.log(np.ascontiguousarray(probability_TKB.transpose(1, 2, 0)))  # the order in which means sum it
 
 
 def mixture_log_loss(loglik_KBT: np.ndarray, prior_K: np.ndarray) -> np.ndarray:
