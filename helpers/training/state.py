@@ -121,17 +121,26 @@ def descend(run: Run, state: TrainState, losses: Iterable[torch.Tensor]) -> Step
     config, accelerator = run.config, state.accelerator
     lr = learning_rate(config, state.step, run.num_steps)
     torch.manual_seed(torch_seed(config.seed, Stream.DROPOUT, counter=state.step, salt=rank()))
-    for group in state.optimizer.param_groups:
-        group["lr"] = lr
     loss_sum = torch.zeros((), device=accelerator.device)
     for loss in losses:
         accelerator.backward(loss)
         loss_sum += loss.detach()
     sum_gradients(state.model.parameters(), loss_sum)
-    grad_norm = accelerator.clip_grad_norm_(state.model.parameters(), config.train.clip_norm)
+    return Stepped(loss=loss_sum, grad_norm=update(state, lr, config.train.clip_norm), lr=lr)
+
+
+def update(state: TrainState, lr: float, clip_norm: float) -> torch.Tensor:
+    """One step of the optimizer on what has a gradient; the norm of that before it was clipped.
+
+    Accelerate's own clipping calls the same, and imports distributed tensors to see that there are none.
+    """
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr
+    state.accelerator.unscale_gradients()
+    grad_norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), clip_norm)
     state.optimizer.step()
     state.optimizer.zero_grad()
-    return Stepped(loss=loss_sum, grad_norm=grad_norm, lr=lr)
+    return grad_norm
 
 
 def to_checkpoint(state: TrainState, rows: dict[str, list[dict[str, Any]]]) -> Checkpoint:

@@ -46,7 +46,7 @@ def test_a_run_does_not_import_the_compiler(tmp_path: Path) -> None:
         "from helpers.training.train_single_k import train_single_k\n"
         "from tests.small_run import CONFIG\n"
         f"train_single_k(CONFIG, Storage.at({str(tmp_path)!r}), ())\n"
-        "assert 'torch._dynamo' not in sys.modules\n"
+        "assert not {'torch._dynamo', 'torch.distributed.tensor', 'sympy'} & sys.modules.keys()\n"
     )
     subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], check=True, timeout=300)
     assert (tmp_path / "results" / f"{CONFIG.run_id}.jsonl").exists()

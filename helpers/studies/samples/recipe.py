@@ -34,7 +34,7 @@ from helpers.training.optimizer import make_optimizer
 from helpers.training.recipe import Recipe
 from helpers.training.run import Run
 from helpers.training.schedule import learning_rate
-from helpers.training.state import Stepped, TrainState
+from helpers.training.state import Stepped, TrainState, update
 
 _TABLE = ("embedding.weight", "embedding_norm.weight", "embedding_norm.bias")
 
@@ -73,7 +73,7 @@ def _iteration(run: Run, state: TrainState) -> Stepped:
         nothing = e_ND.new_zeros(())
         return Stepped(loss=nothing, grad_norm=nothing, lr=config.lr, rows=[row])
     found = iterate(model, e_ND, state.extra["contexts"], _noise(run, state, e_ND), config)
-    grad_norm = _update(run, state, config.lr)
+    grad_norm = update(state, config.lr, run.config.train.clip_norm)
     row = _iteration_row(number, found, float(state.extra["residual"]))
     state.extra = {"contexts": found.contexts_ND, "residual": torch.tensor(row["residual"], dtype=torch.float64)}
     left = run.dataset.order.lead_steps - number
@@ -141,7 +141,7 @@ def _window(run: Run, state: TrainState) -> Stepped:
     loss_sum, count = _window_loss(state, prepared, order.of_step(state.step), is_trained)
     state.accelerator.backward(loss_sum / count)
     lr = learning_rate(config, state.step, run.num_steps)
-    grad_norm = _update(run, state, lr)
+    grad_norm = update(state, lr, run.config.train.clip_norm)
     loss = loss_sum.detach() / count
     extra["loss_sum"], extra["predictions"] = extra["loss_sum"] + loss_sum.detach(), extra["predictions"] + count
     is_end = order.epoch_of(state.step + 1) > order.epoch_of(state.step)
@@ -194,16 +194,6 @@ def _freeze(model: nn.Module, *, embedding: bool, context: bool) -> None:
         parameter.requires_grad_(not embedding)
     for parameter in inner.context_layers.parameters():
         parameter.requires_grad_(not context)
-
-
-def _update(run: Run, state: TrainState, lr: float) -> torch.Tensor:
-    """One step of Adam on what has a gradient; the norm of it before it was clipped."""
-    for group in state.optimizer.param_groups:
-        group["lr"] = lr
-    grad_norm = state.accelerator.clip_grad_norm_(state.model.parameters(), run.config.train.clip_norm)
-    state.optimizer.step()
-    state.optimizer.zero_grad()
-    return grad_norm
 
 
 def _prepared(run: Run, state: TrainState, split: str) -> Prepared:
