@@ -197,7 +197,9 @@ class ObjectStore:
         return sorted(folder.glob("[!.]*"))
 
     def _keep_time(self, path: Path) -> None:
-        with contextlib.suppress(NotImplementedError, FileNotFoundError):  # not every store tells it
+        # Not every store tells it, and another machine may have removed the object since it was read: the mirror then
+        # has the time of the copy.
+        with contextlib.suppress(NotImplementedError, FileNotFoundError):
             os.utime(path, (self.files.modified(self._key(path)).timestamp(),) * 2)
 
     def _run_of(self, path: Path) -> Path | None:

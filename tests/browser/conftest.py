@@ -38,7 +38,7 @@ def figures_of_full_size(monkeypatch):
 def browser() -> Iterator["Browser"]:
     """Not for the whole session: while Playwright runs, no other test could use asyncio."""
     pytest.importorskip("playwright", reason="no Playwright here: `make test-browser` installs it")
-    if not shutil.which(CHROMIUM):
+    if not shutil.which(CHROMIUM):  # a package of the system, which pip cannot install: all other tests do without
         pytest.skip(f"no {CHROMIUM} on this machine: install Debian's package chromium")
     with launch() as browser:
         yield browser
@@ -46,7 +46,7 @@ def browser() -> Iterator["Browser"]:
 
 @pytest.fixture(params=FRONT_ENDS, ids=lambda front_end: front_end.name)
 def front_end(request: pytest.FixtureRequest) -> FrontEnd:
-    if not request.param.python.exists():
+    if not request.param.python.exists():  # an environment of its own, which make builds
         pytest.skip(f"no {request.param.python.relative_to(ROOT)}: `make test-browser` installs it")
     return request.param
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.browser
 
 
 def test_colab_pins_win_over_the_packages_of_the_project():
-    if not COLAB_PYTHON.exists():
+    if not COLAB_PYTHON.exists():  # Colab's pins, in an environment of their own that only make builds
         pytest.skip(f"no {COLAB_PYTHON.relative_to(ROOT)}: `make test-browser` installs it")
     lines = (ROOT / "tests/browser/colab.txt").read_text(encoding="utf-8").splitlines()
     pins = dict(line.split("==") for line in lines if "==" in line)

@@ -32,7 +32,7 @@ def coins(*heads: float) -> np.ndarray:
 
 def test_the_posterior_is_bayes_rule() -> None:
     windows_BT = np.array([[0, 0, 1, 0], [1, 1, 1, 1]])
-    loglik_KBT = hidden_markov.log_likelihood(np.stack(coins(0.9, 0.2)), windows_BT)
+    loglik_KBT = hidden_markov.log_likelihood(coins(0.9, 0.2), windows_BT)
     posterior_KBT = hidden_markov.posterior(loglik_KBT, np.array([3.0, 1.0]))
     for window, symbols in enumerate(windows_BT):
         joint = np.array([0.75, 0.25])
@@ -42,7 +42,7 @@ def test_the_posterior_is_bayes_rule() -> None:
 
 
 def test_what_a_process_cannot_emit_has_no_belief_left() -> None:
-    loglik_KBT = hidden_markov.log_likelihood(np.stack(coins(1.0, 0.5)), np.array([[1, 0, 0]]))
+    loglik_KBT = hidden_markov.log_likelihood(coins(1.0, 0.5), np.array([[1, 0, 0]]))
     posterior_KBT = hidden_markov.posterior(loglik_KBT, np.ones(2))
     assert posterior_KBT[:, 0].T.tolist() == [[0.5, 0.5], [0.0, 1.0], [0.0, 1.0]]
 

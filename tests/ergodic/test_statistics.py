@@ -95,7 +95,7 @@ def test_the_mixed_model_is_at_the_maximum(run, window, component) -> None:
 @pytest.mark.parametrize("name, seed", [(1, 319), (1, 367), (8, 384)])
 def test_no_variances_are_held_for_likely_because_of_rounding(name: int, seed: int) -> None:
     """Grids in which the climb once came by variances so far apart that a sum of squares was below 0, and ended there:
-    slopes of 1.3 and 67 nats a doubling."""
+    standard errors of 73 and 12 nats a doubling, and a slope of 67."""
     truth = list(coverage.RANGES.values())[name]
     results = simulated_results(truth, seed)
     full = results.runs.loc[results.runs["allocation"] == "full", "condition"].iloc[0]

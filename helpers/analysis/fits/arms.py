@@ -11,7 +11,7 @@ from scipy import stats
 
 from helpers.analysis.estimates import CONFIDENCE, Equivalence, Estimate
 from helpers.analysis.fits.compare import NestedTest, nested_test
-from helpers.analysis.fits.intervals import NUM_DRAWS, Draws, infer
+from helpers.analysis.fits.intervals import NUM_DRAWS, Draws, Statistic, infer
 from helpers.analysis.fits.laws import OFFSET, Law
 from helpers.analysis.fits.points import Points
 
@@ -97,9 +97,7 @@ def compare_arms(
 
 def exponent_difference(draws: Draws, reference: str, arm: str, exponent: str = "") -> Estimate:
     """Exponent of `arm` less that of `reference`, both from the same draws; the law's first unless it is named."""
-    exponent = exponent or draws.fit.law.terms[0].exponent
-    first, second = draws.fit.law.index(exponent, reference), draws.fit.law.index(exponent, arm)
-    return draws.estimate(lambda theta: theta[:, second] - theta[:, first])
+    return draws.estimate(_difference(draws.fit.law, reference, arm, exponent or draws.fit.law.terms[0].exponent))
 
 
 def equivalence(estimate: Estimate, margin: float) -> Equivalence:
@@ -142,8 +140,7 @@ def crossing(draws: Draws, reference: str, arm: str) -> Crossing:
     line = np.stack([_log_ahead(law, draws.theta, reference, arm, middle + step) for step in (0.0, 1.0)])
     level, slope = (float(_log_ahead(law, draws.fit.theta[None], reference, arm, middle + s)[0]) for s in (0.0, 1.0))
     slope -= level
-    first, second = (law.index(law.terms[0].exponent, name) for name in (reference, arm))
-    accuracy = draws.accuracy(lambda theta: theta[:, second] - theta[:, first])
+    accuracy = draws.accuracy(_difference(law, reference, arm, law.terms[0].exponent))
     covariance = np.cov(line[0], line[1] - line[0]) / accuracy.overstated**2
     quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, accuracy.degrees_of_freedom)) ** 2
     # The scales at which (level + slope s)^2 <= t^2 var(level + slope s) lie between the roots of a quadratic.
@@ -170,6 +167,11 @@ def _compare(draws: Draws, reference: str, arm: str, margin: float) -> ArmCompar
         multipliers=tuple((end, compute_multiplier(draws, reference, arm, end)) for end in ends),
         crossing=crossing(draws, reference, arm) if ends else None,
     )
+
+
+def _difference(law: Law, reference: str, arm: str, exponent: str) -> Statistic:
+    first, second = law.index(exponent, reference), law.index(exponent, arm)
+    return lambda theta: theta[:, second] - theta[:, first]
 
 
 def _log_ahead(law: Law, theta: np.ndarray, reference: str, arm: str, log_scale: float) -> np.ndarray:

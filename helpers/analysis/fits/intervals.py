@@ -41,6 +41,7 @@ _TOLERANCE = 1e-7
 """Of the objective, for one draw: its minimum is then known to 1 % of the spread between draws, or better."""
 _SIX_POINTS = np.sqrt([0.5, 1.0, 1.5])
 _AT_BOUND = 1e-9
+_TAIL = (1 - CONFIDENCE) / 2
 _STEP = 1e-5
 """Of a parameter, for the gradient of a number."""
 
@@ -75,8 +76,10 @@ class Draws:
 
     def estimate(self, statistic: Statistic) -> Estimate:
         """A number made of the parameters, with its interval."""
+        return self._estimate(statistic, self.accuracy(statistic))
+
+    def _estimate(self, statistic: Statistic, accuracy: Accuracy) -> Estimate:
         value, draws = float(statistic(self.fit.theta[None])[0]), statistic(self.theta)
-        accuracy = self.accuracy(statistic)
         error, freedom = _spread(draws) / accuracy.overstated, accuracy.degrees_of_freedom
         low, high = _ends(value, draws, self._stretch(draws, error, freedom))
         plain = Estimate.of(value, error, freedom, self.fit.num_points)
@@ -85,24 +88,24 @@ class Draws:
     def _stretch(self, draws: np.ndarray, error: float, freedom: float) -> float:
         """Of the percentiles: t over normal, or what makes them t errors apart from their middle. A few clusters have
         percentiles nearer than normal ones, and draws that lie on a bound may have no spread."""
-        tail = (1 - CONFIDENCE) / 2
-        t = float(stats.t.ppf(1 - tail, freedom))
         if not isinstance(self.freedom, Leverage):
-            return t / float(stats.norm.ppf(1 - tail))
-        low, high = np.quantile(draws, [tail, 1 - tail])
+            return _t_over_normal(freedom)
+        t = float(stats.t.ppf(1 - _TAIL, freedom))
+        low, high = np.quantile(draws, [_TAIL, 1 - _TAIL])
         return max(2 * t * error / float(high - low), 1.0) if high > low else 1.0
 
     def parameters(self) -> dict[str, Estimate]:
         """Each parameter as the equation writes it; coefficients and E have their ends from the log."""
         law = self.fit.law
         columns = [partial(_column, place) for place in range(len(law.names))]
-        logs = [self.estimate(column) for column in columns]
+        accuracies = [self.accuracy(column) for column in columns]
+        logs = [self._estimate(*known) for known in zip(columns, accuracies, strict=True)]
         low, high = (law.natural(np.array([getattr(log, end) for log in logs])) for end in ("low", "high"))
         if law.has_offset:  # whose exponents are not negative, which a stretched end does not know
             low = np.maximum(low, 0)
         with np.errstate(over="ignore", invalid="ignore"):
             spreads = np.array([_spread(draws) for draws in law.natural(self.theta).T])
-        errors = spreads / [self.accuracy(column).overstated for column in columns]
+        errors = spreads / [accuracy.overstated for accuracy in accuracies]
         return {
             name: dataclasses.replace(
                 logs[place], value=value, low=float(low[place]), high=float(high[place]),
@@ -122,8 +125,7 @@ class Draws:
     def warnings(self) -> tuple[str, ...]:
         """The fit's, and words on intervals that end where the parameters may go no further."""
         law, held = self.fit.law, self.shares_at_bounds().sum(axis=0)
-        tail = (1 - CONFIDENCE) / 2
-        names = [f"{name} ({share:.0%})" for name, share in zip(law.names, held, strict=True) if share > tail]
+        names = [f"{name} ({share:.0%})" for name, share in zip(law.names, held, strict=True) if share > _TAIL]
         words = f"draws end on a bound, so the points hardly tell these parameters: {', '.join(names)}"
         return (*self.fit.warnings, words) if names else self.fit.warnings
 
@@ -149,8 +151,8 @@ class Draws:
             parts = np.array([of_curve.var(ddof=1), self.noise.var(ddof=1)])
             each = np.array([freedom, self.fit.num_points - self.fit.law.num_free])
             freedom = float(parts.sum() ** 2 / (parts**2 / each).sum()) if parts.any() else freedom
-        draws, tail = log_value + of_curve + self.noise, (1 - CONFIDENCE) / 2
-        low, high = _exp(_ends(log_value, draws, stats.t.ppf(1 - tail, freedom) / stats.norm.ppf(1 - tail)))
+        draws = log_value + of_curve + self.noise
+        low, high = _exp(_ends(log_value, draws, _t_over_normal(freedom)))
         plain = Estimate.of(log_value, float(draws.std(ddof=1)), freedom, self.fit.num_points)
         return dataclasses.replace(plain, value=float(np.exp(log_value)), low=float(low), high=float(high))
 
@@ -271,10 +273,14 @@ def _spread(draws: np.ndarray) -> float:
     return float(high - low) / 2
 
 
+def _t_over_normal(degrees_of_freedom: float) -> float:
+    """Of the quantiles at the ends."""
+    return float(stats.t.ppf(1 - _TAIL, degrees_of_freedom) / stats.norm.ppf(1 - _TAIL))
+
+
 def _ends(value: float, draws: np.ndarray, stretch: float) -> tuple[float, float]:
     """The percentiles, stretched about `value`."""
-    tail = (1 - CONFIDENCE) / 2
-    low, high = value + stretch * (np.quantile(draws, [tail, 1 - tail]) - value)
+    low, high = value + stretch * (np.quantile(draws, [_TAIL, 1 - _TAIL]) - value)
     return min(float(low), value), max(float(high), value)  # draws may all lie on one side, as at a bound
 
 

@@ -38,8 +38,8 @@ class Leverage:
     """The change of theta by a change of each run's log loss times the root of its weight."""
     roots_N: np.ndarray
     """Of the weights."""
-    rows: tuple[np.ndarray, ...]
-    """Of each cluster."""
+    clusters: tuple[tuple[np.ndarray, np.ndarray], ...]
+    """The rows of each, and (I - H_gg)^-1."""
 
     @classmethod
     def of(cls, fitted: Fit) -> "Leverage":
@@ -49,34 +49,37 @@ class Leverage:
         left, sizes, right = np.linalg.svd(roots[:, None] * jacobian[0] * ~fitted.law.is_fixed, full_matrices=False)
         moves = sizes > 1e-10 * sizes[0]
         basis = left[:, moves]
+        rows = [np.flatnonzero(points.clusters == cluster) for cluster in range(points.num_clusters)]
         return cls(
             basis_NR=basis,
             influence_PN=coordinates.matrix @ (right[moves].T / sizes[moves]) @ basis.T,
             roots_N=roots,
-            rows=tuple(np.flatnonzero(points.clusters == cluster) for cluster in range(points.num_clusters)),
+            clusters=tuple((own, _inverse(basis[own])) for own in rows),
         )
 
     def deleted(self, residuals_N: np.ndarray) -> np.ndarray:
         """(N,) the residuals of each cluster from a fit without it."""
         scaled, deleted = self.roots_N * residuals_N, np.empty(len(residuals_N))
-        for rows in self.rows:
-            deleted[rows] = self._without(rows, scaled[rows])
+        for rows, inverse in self.clusters:
+            deleted[rows] = inverse @ scaled[rows]
         return deleted / self.roots_N
 
     def accuracy(self, gradient_P: np.ndarray) -> Accuracy:
         """Of draws of a number with this gradient by theta; nothing is known of one that no run moves."""
         weight_N = gradient_P @ self.influence_PN
-        own = [self._without(rows, weight_N[rows]) for rows in self.rows]
-        shared = np.stack([self.basis_NR[rows].T @ values for rows, values in zip(self.rows, own, strict=True)])
+        own = [inverse @ weight_N[rows] for rows, inverse in self.clusters]
+        shared = np.stack(
+            [self.basis_NR[rows].T @ values for (rows, _), values in zip(self.clusters, own, strict=True)]
+        )
         products = np.diag([float(values @ values) for values in own]) - shared @ shared.T
         total = float(np.trace(products))
         if not (np.isfinite(total) and total > 0):
-            return Accuracy(1.0, len(self.rows) - 1)
+            return Accuracy(1.0, len(self.clusters) - 1)
         return Accuracy(float(np.sqrt(total / (weight_N @ weight_N))), max(total**2 / float((products**2).sum()), 1.0))
 
-    def _without(self, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """(I - H_gg)^-1 values."""
-        basis = self.basis_NR[rows]
-        sizes, vectors = np.linalg.eigh(np.eye(len(rows)) - basis @ basis.T)
-        # A cluster that a parameter serves alone has no residual in that direction, and an eigenvalue of 0.
-        return vectors @ ((vectors.T @ values) / np.maximum(sizes, _LOWEST_EIGENVALUE))
+
+def _inverse(basis: np.ndarray) -> np.ndarray:
+    """(I - basis basis')^-1."""
+    sizes, vectors = np.linalg.eigh(np.eye(len(basis)) - basis @ basis.T)
+    # A cluster that a parameter serves alone has no residual in that direction, and an eigenvalue of 0.
+    return vectors / np.maximum(sizes, _LOWEST_EIGENVALUE) @ vectors.T

@@ -217,28 +217,25 @@ class _RunMeans:
 
     runs: Groups
     """Of rows."""
-    counts_R: np.ndarray
     components_NC: np.ndarray
     """The components' indicators, and beside them their pseudoinverse (C, N)."""
     inverse_CN: np.ndarray
 
     @classmethod
     def of(cls, rows: pd.DataFrame, runs: pd.DataFrame) -> "_RunMeans":
-        run_N = runs.index.get_indexer(rows["run_id"])
         components = _levels(rows["component"])
         return cls(
-            runs=Groups.of(run_N), counts_R=np.bincount(run_N), components_NC=components,
+            runs=Groups.of(runs.index.get_indexer(rows["run_id"])), components_NC=components,
             inverse_CN=components.T / components.sum(axis=0)[:, None],
         )  # fmt: skip
 
     def of_runs(self, xe_NQ: np.ndarray) -> np.ndarray:
         """(R, Q)"""
-        left_NQ = xe_NQ - self.components_NC @ (self.inverse_CN @ xe_NQ)
-        return (self.runs.sums(left_NQ).T / self.counts_R).T
+        return self.runs.means(xe_NQ - self.components_NC @ (self.inverse_CN @ xe_NQ))
 
     def weights(self, weights_R: np.ndarray) -> np.ndarray:
         """(N,) the weight of each row in a weighted sum of the runs."""
-        spread_N = self.runs.spread(weights_R / self.counts_R)
+        spread_N = self.runs.spread(weights_R / self.runs.counts_G)
         return spread_N - self.inverse_CN.T @ (self.components_NC.T @ spread_N)
 
 
@@ -265,12 +262,10 @@ def _weighted_centred(values_R: np.ndarray, deviation_R: np.ndarray, blocks_R: n
 def _exchanged_variance(score_R: np.ndarray, left_RQ: np.ndarray, blocks_R: np.ndarray) -> float:
     """Of a score over what is left of runs, by exchanges within blocks; the sum over the columns."""
     blocks = Groups.of(blocks_R)
-    sizes = np.bincount(blocks_R)
     scores_B, left_BQ = (
-        blocks.sums((values - blocks.spread(blocks.sums(values) / sizes[:, None])) ** 2)
-        for values in (score_R[:, None], left_RQ)
+        blocks.sums((values - blocks.spread(blocks.means(values))) ** 2) for values in (score_R[:, None], left_RQ)
     )
-    return float((scores_B * left_BQ / np.maximum(sizes - 1, 1)[:, None]).sum())
+    return float((scores_B * left_BQ / np.maximum(blocks.counts_G - 1, 1)[:, None]).sum())
 
 
 def _random_orders(blocks_R: np.ndarray, num_permutations: int, rng: np.random.Generator) -> Iterator[np.ndarray]:

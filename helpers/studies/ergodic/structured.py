@@ -27,6 +27,15 @@ class Groups:
         items = np.arange(len(of_item_I))
         return cls(of_item_I, sparse.csr_array((np.ones(len(items)), (of_item_I, items))))
 
+    @property
+    def counts_G(self) -> np.ndarray:
+        """Of items."""
+        return np.bincount(self.of_item_I)
+
+    def means(self, values_I: np.ndarray) -> np.ndarray:
+        """[groups, ...] of [items, ...]."""
+        return (self.sums(values_I).T / self.counts_G).T
+
     def sums(self, values_I: np.ndarray) -> np.ndarray:
         """[groups, ...] of [items, ...]."""
         return self._indicator_GI @ values_I
